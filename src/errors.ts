@@ -1,0 +1,104 @@
+/**
+ * Every error that pulsepool creates: one base class, a literal-union `code`, and a story.
+ *
+ * Match on `code`, not on the class or the message. An aborted call rejects with `signal.reason` itself, which
+ * is the caller's own value and so is not listed here.
+ */
+
+/** The stable name of what went wrong. The README's error table explains each. */
+export type ErrorCode =
+  | 'ERR_INVALID_OPTION'
+  | 'ERR_REFUSED'
+  | 'ERR_CONNECT_TIMEOUT'
+  | 'ERR_UNREACHABLE'
+  | 'ERR_DNS'
+  | 'ERR_TLS_TRUST'
+  | 'ERR_TLS'
+  | 'ERR_TOO_MANY_FILES'
+  | 'ERR_NO_LOCAL_PORTS'
+  | 'ERR_SERVER_FULL'
+  | 'ERR_HANDSHAKE'
+  | 'ERR_CONNECT'
+  | 'ERR_ACQUIRE_TIMEOUT'
+  | 'ERR_ACQUIRE_FAILED'
+  | 'ERR_POOL_CLOSED'
+  | 'ERR_READ_TIMEOUT'
+  | 'ERR_WRITE_TIMEOUT'
+  | 'ERR_FRAME_TIMEOUT'
+  | 'ERR_DEADLINE'
+  | 'ERR_CONNECTION_LOST'
+  | 'ERR_FRAME'
+  | 'ERR_UNSOLICITED'
+  | 'ERR_HEARTBEAT'
+  | 'ERR_LEASE';
+
+/** How much of a request had left when it failed: nothing, perhaps some, or all of it. */
+export type Sent = 'none' | 'maybe' | 'full';
+
+/** What an error carries beside its message. */
+export interface ErrorDetails {
+  /** Whether the same call may succeed later without a change of code or configuration. */
+  readonly retryable: boolean;
+  /** What to look at or do, in one sentence. */
+  readonly hint: string;
+  /** How much of the request had left. Default `'none'`. */
+  readonly sent?: Sent;
+  readonly cause?: unknown;
+}
+
+/** The base of every error that pulsepool creates. */
+export class PulsepoolError extends Error {
+  override readonly name: string = 'PulsepoolError';
+  readonly code: ErrorCode;
+  readonly retryable: boolean;
+  readonly sent: Sent;
+  readonly hint: string;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.code = code;
+    this.retryable = details.retryable;
+    this.sent = details.sent ?? 'none';
+    this.hint = details.hint;
+  }
+}
+
+/** What made a frame unacceptable. */
+export type FrameFault = 'too-large' | 'bad-length' | 'truncated' | 'bad-message' | 'codec-threw';
+
+/** What a {@link FrameError} saw. */
+export interface FrameDetails {
+  readonly fault: FrameFault;
+  /** The length the frame claimed or had reached, in bytes, where known. */
+  readonly declaredBytes?: number;
+  /** The limit it broke, in bytes, where one was broken. */
+  readonly limitBytes?: number;
+  /** The first bytes seen (at most 16), as hex. Empty when encoding. */
+  readonly head?: string;
+  readonly hint?: string;
+  readonly cause?: unknown;
+}
+
+/**
+ * A message that can't be encoded, or bytes that can't be a frame. Never retryable: the same bytes would fail
+ * again. Thrown by a decoder it ends the connection; thrown by an encoder it harms nothing.
+ */
+export class FrameError extends PulsepoolError {
+  override readonly name: string = 'FrameError';
+  readonly fault: FrameFault;
+  readonly declaredBytes: number | undefined;
+  readonly limitBytes: number | undefined;
+  readonly head: string;
+
+  constructor(message: string, details: FrameDetails) {
+    super('ERR_FRAME', message, {
+      retryable: false,
+      hint: details.hint ?? 'Check that both sides use the same framing, and the codec’s limits.',
+      cause: details.cause,
+    });
+    this.fault = details.fault;
+    this.declaredBytes = details.declaredBytes;
+    this.limitBytes = details.limitBytes;
+    this.head = details.head ?? '';
+  }
+}
