@@ -70,12 +70,13 @@ export type FrameFault = 'too-large' | 'bad-length' | 'truncated' | 'bad-message
 export interface FrameDetails {
   readonly fault: FrameFault;
   /** The length the frame claimed or had reached, in bytes, where known. */
-  readonly declaredBytes?: number;
+  readonly declaredBytes?: number | undefined;
   /** The limit it broke, in bytes, where one was broken. */
-  readonly limitBytes?: number;
+  readonly limitBytes?: number | undefined;
   /** The first bytes seen (at most 16), as hex. Empty when encoding. */
   readonly head?: string;
   readonly hint?: string;
+  readonly sent?: Sent;
   readonly cause?: unknown;
 }
 
@@ -94,11 +95,115 @@ export class FrameError extends PulsepoolError {
     super('ERR_FRAME', message, {
       retryable: false,
       hint: details.hint ?? 'Check that both sides use the same framing, and the codec’s limits.',
+      sent: details.sent ?? 'none',
       cause: details.cause,
     });
     this.fault = details.fault;
     this.declaredBytes = details.declaredBytes;
     this.limitBytes = details.limitBytes;
     this.head = details.head ?? '';
+  }
+}
+
+/** What a {@link ConnectionError} knows. */
+export interface ConnectionErrorDetails extends ErrorDetails {
+  /** `host:port` or path. */
+  readonly endpoint: string;
+  /** The pool's number of the socket. */
+  readonly connectionId: number;
+  /** Whether any byte had come back since the request was written. */
+  readonly firstByte?: boolean;
+  /** Whether the socket had served somebody before. */
+  readonly reused?: boolean;
+}
+
+/**
+ * An open connection was lost or given up in the middle of something: lost, silent too long, stalled, or
+ * desynchronised. `sent` tells how much of the request had left.
+ */
+export class ConnectionError extends PulsepoolError {
+  override readonly name: string = 'ConnectionError';
+  readonly endpoint: string;
+  readonly connectionId: number;
+  readonly firstByte: boolean;
+  readonly reused: boolean;
+
+  constructor(code: ErrorCode, message: string, details: ConnectionErrorDetails) {
+    super(code, message, details);
+    this.endpoint = details.endpoint;
+    this.connectionId = details.connectionId;
+    this.firstByte = details.firstByte ?? false;
+    this.reused = details.reused ?? false;
+  }
+}
+
+/** A lease was used after it ended, released twice, or given to another pool. Always the caller's mistake. */
+export class LeaseError extends PulsepoolError {
+  override readonly name: string = 'LeaseError';
+
+  constructor(message: string, hint: string) {
+    super('ERR_LEASE', message, { retryable: false, hint });
+  }
+}
+
+/** How many sockets were where, at the moment an error was made. */
+export interface PoolCounts {
+  readonly total: number;
+  readonly idle: number;
+  readonly leased: number;
+  readonly dialing: number;
+  readonly closing: number;
+  readonly waiting: number;
+}
+
+/** `acquire` could not hand out a lease. The message holds the counts; `cause` is the last dial's failure. */
+export class AcquireError extends PulsepoolError {
+  override readonly name: string = 'AcquireError';
+  /** How long the caller waited, in ms. */
+  readonly waitedMs: number;
+  readonly counts: PoolCounts;
+
+  constructor(
+    code: ErrorCode,
+    message: string,
+    details: ErrorDetails & { waitedMs: number; counts: PoolCounts },
+  ) {
+    super(code, message, details);
+    this.waitedMs = details.waitedMs;
+    this.counts = details.counts;
+  }
+}
+
+/** The counts as every message prints them. */
+export function formatCounts(counts: PoolCounts): string {
+  return (
+    `total=${counts.total}, idle=${counts.idle}, leased=${counts.leased}, dialing=${counts.dialing}, ` +
+    `closing=${counts.closing}, waiting=${counts.waiting}`
+  );
+}
+
+/** Where the time of a request went, in ms, over all attempts. */
+export interface RequestPhases {
+  /** Waiting for a socket, dialing included. */
+  readonly acquireMs: number;
+  /** Sending and waiting for the reply. */
+  readonly exchangeMs: number;
+  /** Sleeping between attempts. */
+  readonly backoffMs: number;
+}
+
+/** The caller's own deadline passed. It tells which phase used what; `cause` is the last failure, if any. */
+export class DeadlineError extends PulsepoolError {
+  override readonly name: string = 'DeadlineError';
+  readonly attempts: number;
+  readonly phases: RequestPhases;
+
+  constructor(
+    message: string,
+    details: ErrorDetails & { readonly attempts: number; readonly phases: RequestPhases },
+  ) {
+    super('ERR_DEADLINE', message, details);
+    this.attempts = details.attempts;
+    this.phases = details.phases;
   }
 }

@@ -1,0 +1,99 @@
+/**
+ * Time and the event loop, as the rest of the code sees them. This is the only file that names `setTimeout`,
+ * `setImmediate` or `performance.now`, so that tests can pass a clock of their own and never sleep.
+ *
+ * No timer made here holds the process. What must hold it says so through {@link ProcessHold}.
+ */
+
+/** A timer that has not fired yet can be cancelled; cancelling twice, or late, does nothing. */
+export interface Timer {
+  cancel(): void;
+}
+
+/** Where time comes from. */
+export interface Clock {
+  /** Milliseconds since some fixed moment. Never goes back, whatever happens to the date. */
+  now(): number;
+  /** Calls `fn` once after `ms` milliseconds. `Infinity` means never. */
+  after(ms: number, fn: () => void): Timer;
+  /** Calls `fn` in the check phase: bytes that the kernel already holds are read before it, from a timer. */
+  turn(fn: () => void): void;
+}
+
+/** Where chance comes from: uniform in [0, 1), as `Math.random`. */
+export type RandomSource = () => number;
+
+/** Keeps the process alive while somebody waits for something. */
+export interface ProcessHold {
+  /** One more waits. */
+  take(): void;
+  /** One waits no longer. */
+  drop(): void;
+}
+
+// Node fires a timer at once, with a warning, when its delay does not fit 31 bits.
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+const NEVER: Timer = { cancel: () => undefined };
+
+class SystemTimer implements Timer {
+  readonly #handle: NodeJS.Timeout;
+
+  constructor(ms: number, fn: () => void) {
+    this.#handle = setTimeout(fn, ms);
+    this.#handle.unref();
+  }
+
+  cancel(): void {
+    clearTimeout(this.#handle);
+  }
+}
+
+/** The real clock: monotonic, from `performance.now()`. */
+export const systemClock: Clock = {
+  now: () => performance.now(),
+  after: (ms, fn) => (ms > LONGEST_TIMER_MS ? NEVER : new SystemTimer(ms, fn)),
+  turn: (fn) => {
+    setImmediate(fn);
+  },
+};
+
+/**
+ * One referenced timer for a whole pool, instead of `ref()` and `unref()` on every socket: sockets stay
+ * unreferenced from birth to death, and the hold is referenced while its count is above zero.
+ */
+export class TimerHold implements ProcessHold {
+  #count = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  take(): void {
+    this.#count += 1;
+    if (this.#count !== 1) return;
+    if (this.#timer === undefined) this.#timer = setInterval(() => undefined, LONGEST_TIMER_MS);
+    else this.#timer.ref();
+  }
+
+  drop(): void {
+    this.#count -= 1;
+    if (this.#count === 0) this.#timer?.unref();
+  }
+
+  /** Ends the timer for good; used when the pool has closed. */
+  end(): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+  }
+}
+
+/** Resolves after `ms`, or as soon as `signal` is aborted: look at the signal afterwards. */
+export function pause(ms: number, clock: Clock, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      timer.cancel();
+      signal?.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = clock.after(ms, done);
+    signal?.addEventListener('abort', done, { once: true });
+  });
+}

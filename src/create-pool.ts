@@ -1,0 +1,104 @@
+/**
+ * Wires the layers: options, dial, connection, handshake, roster, pool. Nothing else knows all of them.
+ */
+import { type Clock, type RandomSource, systemClock, TimerHold } from './clock.ts';
+import { type PoolOptions, type ResolvedOptions, resolveOptions } from './options.ts';
+import { Announcer } from './pool/announcer.ts';
+import { handshake } from './pool/handshake.ts';
+import { Pool } from './pool/pool.ts';
+import { Roster } from './pool/roster.ts';
+import type { Slot } from './pool/slot.ts';
+import { Connection, type ConnectionProfile, type DuplexSocket } from './transport/connection.ts';
+import { dial } from './transport/dial.ts';
+import { endpointName } from './transport/endpoint.ts';
+
+/** How a socket is opened. Tests pass one of their own. */
+export type Dialer = <T>(
+  options: Parameters<typeof dial>[0],
+  clock: Clock,
+  signal: AbortSignal,
+  adopt: (socket: DuplexSocket) => T,
+) => Promise<T>;
+
+/** The world around a pool: time, chance and the network. */
+export interface Surroundings {
+  readonly clock: Clock;
+  readonly random: RandomSource;
+  readonly dial: Dialer;
+}
+
+const REAL: Surroundings = { clock: systemClock, random: Math.random, dial };
+
+/**
+ * Makes a pool of sockets to one server. Nothing is dialed before the next turn of the event loop, and nothing
+ * at all before somebody needs a socket when `min` is 0.
+ *
+ * @throws PulsepoolError `ERR_INVALID_OPTION` for an unknown or impossible option.
+ */
+export function createPool<In, Out>(options: PoolOptions<In, Out>): Pool<In, Out> {
+  return createPoolIn(REAL, options);
+}
+
+/** The same in surroundings of one's own: how the tests pass a clock, chance and a network. */
+export function createPoolIn<In, Out>(around: Surroundings, given: PoolOptions<In, Out>): Pool<In, Out> {
+  const options = resolveOptions(given);
+  const { clock, random } = around;
+  const hold = new TimerHold();
+  const endpoint = endpointName(options.endpoint);
+  const profile: ConnectionProfile<In, Out> = {
+    endpoint,
+    readTimeoutMs: options.readTimeoutMs,
+    writeTimeoutMs: options.writeTimeoutMs,
+    frameTimeoutMs: options.frameTimeoutMs,
+    probe: options.probe,
+    answer: options.answer,
+    clock,
+    hold,
+  };
+  const announcer = new Announcer();
+  const roster = new Roster<In, Out>(
+    {
+      ...options,
+      endpoint,
+      heartbeat: options.probe === undefined ? undefined : options.heartbeat,
+      connect: (slot, signal) => connect(slot, signal, options, profile, around),
+      clock,
+      random,
+      hold,
+    },
+    announcer,
+  );
+  const { max, maxIdle, min, retry } = options;
+  return new Pool({
+    roster,
+    announcer,
+    clock,
+    hold,
+    sizes: { min, maxIdle, max },
+    request: { endpoint, retry, clock, random, hold },
+  });
+}
+
+/** One attempt: DNS, TCP, TLS and handshake, under one deadline. */
+async function connect<In, Out>(
+  slot: Slot<In, Out>,
+  signal: AbortSignal,
+  options: ResolvedOptions<In, Out>,
+  profile: ConnectionProfile<In, Out>,
+  around: Surroundings,
+): Promise<Connection<In, Out>> {
+  const { clock } = around;
+  const { connectTimeoutMs, onConnect } = options;
+  const deadlineAt = clock.now() + connectTimeoutMs;
+  const connection = await around.dial(
+    options,
+    clock,
+    signal,
+    (socket) => new Connection(slot.id, socket, options.makeCodec(), profile, slot),
+  );
+  if (onConnect !== undefined) {
+    const parts = { onConnect, endpoint: profile.endpoint, connectTimeoutMs, clock };
+    await handshake(slot, connection, deadlineAt - clock.now(), signal, parts);
+  }
+  return connection;
+}

@@ -1,0 +1,92 @@
+/**
+ * What a pool tells: past-tense facts, in the order of a socket's life. Nothing is built when nobody listens.
+ */
+import type { PulsepoolError } from './errors.ts';
+import type { CloseReason } from './transport/close-reason.ts';
+
+/** A dial, with its handshake, succeeded. */
+export interface OpenedEvent {
+  readonly connectionId: number;
+  readonly endpoint: string;
+  /** From the first attempt to the end of the handshake, back-off included, in ms. */
+  readonly dialMs: number;
+}
+
+/** One attempt to dial failed. */
+export interface DialFailedEvent {
+  readonly endpoint: string;
+  readonly error: PulsepoolError;
+  /** Failures in a row, this one included. */
+  readonly failures: number;
+  /** No dial starts before this many ms have passed. */
+  readonly backoffMs: number;
+}
+
+/** A caller got a lease. */
+export interface AcquiredEvent {
+  readonly connectionId: number;
+  /** How long the caller waited, in ms; 0 when a socket was at hand. */
+  readonly waitedMs: number;
+}
+
+/** A caller gave a lease back, and the socket stays. */
+export interface ReleasedEvent {
+  readonly connectionId: number;
+  readonly heldMs: number;
+}
+
+/** A caller got no lease: time was up, or the dial failed for good. */
+export interface AcquireFailedEvent {
+  readonly error: PulsepoolError;
+}
+
+/** A ping was answered. */
+export interface PingedEvent {
+  readonly connectionId: number;
+  readonly rttMs: number;
+}
+
+/** A ping was not answered in time. */
+export interface PingMissedEvent {
+  readonly connectionId: number;
+  /** Misses in a row. */
+  readonly missed: number;
+  readonly maxMissed: number;
+}
+
+/** Our own event loop was blocked, or the process frozen: no verdict was passed, the socket is pinged again. */
+export interface SuspendedEvent {
+  /** How late the verdict came, in ms. */
+  readonly lateMs: number;
+}
+
+/** A socket began to end; nothing can be sent on it any more. */
+export interface ClosedEvent {
+  readonly connectionId: number;
+  readonly endpoint: string;
+  readonly reason: CloseReason;
+  readonly error: PulsepoolError | undefined;
+  readonly ageMs: number;
+  /** How often it was lent. */
+  readonly uses: number;
+}
+
+/** The pool has closed; no event follows. */
+export interface PoolClosedEvent {
+  /** Leases that were still held at the deadline, and were ended. */
+  readonly forced: number;
+}
+
+/** Every event and its payload, in lifecycle order. */
+export interface PoolEvents {
+  opened: (event: OpenedEvent) => void;
+  dialFailed: (event: DialFailedEvent) => void;
+  acquired: (event: AcquiredEvent) => void;
+  acquireFailed: (event: AcquireFailedEvent) => void;
+  released: (event: ReleasedEvent) => void;
+  pinged: (event: PingedEvent) => void;
+  pingMissed: (event: PingMissedEvent) => void;
+  suspended: (event: SuspendedEvent) => void;
+  closed: (event: ClosedEvent) => void;
+  poolClosed: (event: PoolClosedEvent) => void;
+}

@@ -1,0 +1,48 @@
+/**
+ * pulsepool: a pooled TCP client for Node.js. Everything public, in reading order.
+ */
+export { createPool } from './create-pool.ts';
+export {
+  AcquireError,
+  ConnectionError,
+  DeadlineError,
+  type ErrorCode,
+  type FrameDetails,
+  FrameError,
+  type FrameFault,
+  LeaseError,
+  type PoolCounts,
+  PulsepoolError,
+  type RequestPhases,
+  type Sent,
+} from './errors.ts';
+export type {
+  AcquiredEvent,
+  AcquireFailedEvent,
+  ClosedEvent,
+  DialFailedEvent,
+  OpenedEvent,
+  PingedEvent,
+  PingMissedEvent,
+  PoolClosedEvent,
+  PoolEvents,
+  ReleasedEvent,
+  SuspendedEvent,
+} from './events.ts';
+export type { HeartbeatOptions, PoolOptions, RetryOptions } from './options.ts';
+export type { HandshakeContext } from './pool/handshake.ts';
+export type { Lease } from './pool/lease.ts';
+export type { AcquireOptions, CloseOptions, CloseReport, Pool } from './pool/pool.ts';
+export type { RequestOptions } from './pool/request.ts';
+export type { PoolStats } from './pool/stats.ts';
+export type { ByteQueue } from './transport/byte-queue.ts';
+export type { CloseReason } from './transport/close-reason.ts';
+export type { Codec, CodecSource, EncodedFrame } from './transport/codec.ts';
+export type { CallOptions, DuplexSocket, SendOptions } from './transport/connection.ts';
+export { delimited } from './transport/delimited.ts';
+export type { TlsOptions } from './transport/dial.ts';
+export { DialError, type DialPhase } from './transport/dial-error.ts';
+export { fixedLength } from './transport/fixed-length.ts';
+export { lengthPrefixed } from './transport/length-prefixed.ts';
+export { lines } from './transport/lines.ts';
+export { raw } from './transport/raw.ts';

@@ -1,0 +1,313 @@
+/**
+ * The options of a pool: their types, their defaults, and the one function that resolves them. Unknown or
+ * impossible values throw; nothing is clamped or converted.
+ */
+import { checkDuration, checkInteger, checkKeys, invalidOption } from './option-check.ts';
+import type { HandshakeContext } from './pool/handshake.ts';
+import type { Lease } from './pool/lease.ts';
+import type { Codec, CodecSource } from './transport/codec.ts';
+import type { TlsOptions } from './transport/dial.ts';
+import type { Endpoint } from './transport/endpoint.ts';
+
+/** How resting sockets prove that they live. */
+export interface HeartbeatOptions<In, Out> {
+  /** How long a socket may be silent before it is pinged, in ms, minus up to 10 %. Default: 30,000. */
+  readonly intervalMs?: number;
+  /** How long a pong may take, in ms. Default: 5,000. */
+  readonly timeoutMs?: number;
+  /** Pings in a row that may go unanswered before the socket is dead. Default: 2. */
+  readonly maxMissed?: number;
+  /** The message to send. Without it nothing is pinged. */
+  readonly ping?: In;
+  /** Whether a frame answers the ping. Required with `ping`. */
+  readonly isPong?: (frame: Out) => boolean;
+  /** For servers that ping their clients: the reply to such a frame, or `undefined` for every other frame. */
+  readonly answer?: (frame: Out) => In | undefined;
+}
+
+/** How failed dials and requests are repeated: full jitter, uniform in [0, min(capMs, baseMs x 2^n)]. */
+export interface RetryOptions {
+  /** Attempts after the first one. Default: 3. */
+  readonly retries?: number;
+  /** Upper bound of the first delay, in ms. Default: 100. */
+  readonly baseMs?: number;
+  /** Upper bound of every delay, in ms. Default: 2,000. */
+  readonly capMs?: number;
+}
+
+/** Everything `createPool` takes. Only the address and the codec are required. */
+export interface PoolOptions<In, Out> {
+  /** Host name or address; with `port`. */
+  readonly host?: string;
+  /** TCP port, 1 to 65,535. */
+  readonly port?: number;
+  /** Path of a Unix socket, instead of `host` and `port`. */
+  readonly path?: string;
+  /** Local address to dial from. Default: the system's choice. */
+  readonly localAddress?: string;
+  /** TLS, with the options of `tls.connect`; verification is on. Default: plain. */
+  readonly tls?: TlsOptions;
+  /** How messages become bytes and back: `lengthPrefixed()`, `lines()`, `delimited()`, `fixedLength()`, `raw()`, or your own. */
+  readonly codec: CodecSource<In, Out>;
+  /** Sockets kept open even when nobody needs them. Default: 0. */
+  readonly min?: number;
+  /** Sockets that may rest; a lease that comes back to a full shelf is closed. Default: `max`. */
+  readonly maxIdle?: number;
+  /** Sockets at most, dialing and closing ones included. Default: 10 (HikariCP). */
+  readonly max?: number;
+  /** DNS, TCP, TLS and `onConnect` together, in ms. Default: 5,000. */
+  readonly connectTimeoutMs?: number;
+  /** How long `acquire` may wait, in ms. Default: 30,000 (HikariCP). */
+  readonly acquireTimeoutMs?: number;
+  /** Longest silence while a reply is due, in ms. Default: 60,000. */
+  readonly readTimeoutMs?: number;
+  /** Longest stall of a write, in ms. Default: 30,000. */
+  readonly writeTimeoutMs?: number;
+  /** From the first byte of a frame to its last, in ms. Default: 30,000. */
+  readonly frameTimeoutMs?: number;
+  /** A socket unused for this long is closed, down to `min`, in ms. Default: 55,000, under the usual 60 s reapers. */
+  readonly idleTimeoutMs?: number;
+  /** A socket is closed at this age, minus up to 10 %, in ms. Default: 1,800,000 (HikariCP). */
+  readonly maxLifetimeMs?: number;
+  /** Pings of resting sockets. Default: none, since a ping is protocol bytes. */
+  readonly heartbeat?: HeartbeatOptions<In, Out>;
+  /** Default: 3 retries, 100 ms, at most 2,000 ms. */
+  readonly retry?: RetryOptions;
+  /**
+   * Called with a lease on each new socket before anybody else gets it: AUTH, SELECT, a greeting. It must read
+   * every reply it asks for. Throwing ends the socket.
+   */
+  readonly onConnect?: (lease: Lease<In, Out>, context: HandshakeContext) => void | Promise<void>;
+}
+
+/** The defaults, as the README's table prints them. */
+export const DEFAULTS = {
+  min: 0,
+  max: 10,
+  connectTimeoutMs: 5_000,
+  acquireTimeoutMs: 30_000,
+  readTimeoutMs: 60_000,
+  writeTimeoutMs: 30_000,
+  frameTimeoutMs: 30_000,
+  idleTimeoutMs: 55_000,
+  maxLifetimeMs: 1_800_000,
+  heartbeat: { intervalMs: 30_000, timeoutMs: 5_000, maxMissed: 2 },
+  retry: { retries: 3, baseMs: 100, capMs: 2_000 },
+} as const;
+
+const KEYS = [
+  'host',
+  'port',
+  'path',
+  'localAddress',
+  'tls',
+  'codec',
+  'min',
+  'maxIdle',
+  'max',
+  'connectTimeoutMs',
+  'acquireTimeoutMs',
+  'readTimeoutMs',
+  'writeTimeoutMs',
+  'frameTimeoutMs',
+  'idleTimeoutMs',
+  'maxLifetimeMs',
+  'heartbeat',
+  'retry',
+  'onConnect',
+] as const satisfies readonly (keyof PoolOptions<unknown, unknown>)[];
+
+const HEARTBEAT_KEYS = ['intervalMs', 'timeoutMs', 'maxMissed', 'ping', 'isPong', 'answer'];
+const RETRY_KEYS = ['retries', 'baseMs', 'capMs'];
+
+// What generic-pool and other pools call the same thing.
+const OTHER_NAMES: Readonly<Record<string, string>> = {
+  acquireTimeoutMillis: 'acquireTimeoutMs',
+  idleTimeoutMillis: 'idleTimeoutMs',
+  connectionTimeoutMillis: 'connectTimeoutMs',
+  connectTimeout: 'connectTimeoutMs',
+  maximumPoolSize: 'max',
+  minimumIdle: 'min',
+  maxLifetime: 'maxLifetimeMs',
+  socketPath: 'path',
+  hostname: 'host',
+};
+
+/** Options with every default filled in. */
+export interface ResolvedOptions<In, Out> {
+  readonly endpoint: Endpoint;
+  readonly localAddress: string | undefined;
+  readonly tls: TlsOptions | undefined;
+  readonly makeCodec: () => Codec<In, Out>;
+  readonly min: number;
+  readonly maxIdle: number;
+  readonly max: number;
+  readonly connectTimeoutMs: number;
+  readonly acquireTimeoutMs: number;
+  readonly readTimeoutMs: number;
+  readonly writeTimeoutMs: number;
+  readonly frameTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly maxLifetimeMs: number;
+  readonly heartbeat: { readonly intervalMs: number; readonly timeoutMs: number; readonly maxMissed: number };
+  readonly probe: { readonly ping: In; readonly isPong: (frame: Out) => boolean } | undefined;
+  readonly answer: ((frame: Out) => In | undefined) | undefined;
+  readonly retry: { readonly retries: number; readonly baseMs: number; readonly capMs: number };
+  readonly onConnect: PoolOptions<In, Out>['onConnect'];
+}
+
+/**
+ * Checks options and fills in defaults.
+ *
+ * @throws PulsepoolError `ERR_INVALID_OPTION` that names the option, what was expected and what came.
+ */
+export function resolveOptions<In, Out>(options: PoolOptions<In, Out>): ResolvedOptions<In, Out> {
+  if (typeof options === 'object' && options !== null) {
+    for (const key of Object.keys(options)) {
+      const name = OTHER_NAMES[key];
+      if (name !== undefined) throw invalidOption(key, `be called \`${name}\``, key);
+    }
+  }
+  checkKeys('createPool()', options, KEYS);
+  const max = checkInteger('max', options.max ?? DEFAULTS.max, { min: 1 });
+  const min = checkInteger('min', options.min ?? DEFAULTS.min, { min: 0 });
+  if (min > max) throw invalidOption('min', `be at most \`max\` (${max})`, min);
+  const maxIdle = checkInteger('maxIdle', options.maxIdle ?? max, { min: 0 });
+  if (maxIdle > max) throw invalidOption('maxIdle', `be at most \`max\` (${max})`, maxIdle);
+  if (maxIdle < min) throw invalidOption('maxIdle', `be at least \`min\` (${min})`, maxIdle);
+  return Object.freeze({
+    endpoint: resolveEndpoint(options),
+    localAddress: optionalString('localAddress', options.localAddress),
+    tls: resolveTls(options.tls),
+    makeCodec: resolveCodec(options.codec),
+    min,
+    maxIdle,
+    max,
+    ...resolveTimes(options),
+    ...resolveHeartbeat(options.heartbeat),
+    retry: resolveRetry(options.retry),
+    onConnect: optionalFunction('onConnect', options.onConnect),
+  });
+}
+
+const TIMES = [
+  'connectTimeoutMs',
+  'acquireTimeoutMs',
+  'readTimeoutMs',
+  'writeTimeoutMs',
+  'frameTimeoutMs',
+  'idleTimeoutMs',
+  'maxLifetimeMs',
+] as const;
+
+type Times = Record<(typeof TIMES)[number], number>;
+
+function resolveTimes(options: Partial<Times>): Times {
+  const times: Times = { ...pick(DEFAULTS, TIMES) };
+  for (const name of TIMES) times[name] = checkDuration(name, options[name] ?? DEFAULTS[name], 1);
+  return times;
+}
+
+function pick(from: Readonly<Times>, names: readonly (keyof Times)[]): Times {
+  return Object.fromEntries(names.map((name) => [name, from[name]])) as Times;
+}
+
+function resolveEndpoint(options: { host?: unknown; path?: unknown; port?: unknown }): Endpoint {
+  const { host, path, port } = options;
+  if (path !== undefined) {
+    if (host !== undefined || port !== undefined) {
+      throw invalidOption('path', 'stand alone, without `host` and `port`', path);
+    }
+    if (typeof path !== 'string' || path === '')
+      throw invalidOption('path', 'be the path of a Unix socket', path);
+    return { kind: 'unix', path };
+  }
+  if (typeof host !== 'string' || host === '') throw invalidOption('host', 'be a host name or address', host);
+  return { kind: 'tcp', host, port: checkInteger('port', port, { min: 1, max: 65_535 }) };
+}
+
+function resolveTls(tls: unknown): TlsOptions | undefined {
+  if (tls === undefined) return undefined;
+  if (typeof tls !== 'object' || tls === null || Array.isArray(tls)) {
+    throw invalidOption('tls', 'be an object of tls.connect options ({} for the defaults)', tls);
+  }
+  for (const key of ['host', 'port', 'path', 'socket', 'timeout']) {
+    if (key in tls) throw invalidOption(`tls.${key}`, 'be left out: it is set by the pool', key);
+  }
+  return tls;
+}
+
+function resolveCodec<In, Out>(source: CodecSource<In, Out>): () => Codec<In, Out> {
+  if (typeof source === 'function') {
+    // Made once here, so that a factory that can't work fails now and not at the first dial.
+    checkCodec(source());
+    return source;
+  }
+  checkCodec(source);
+  return () => source;
+}
+
+function checkCodec(codec: unknown): void {
+  const isCodec =
+    typeof codec === 'object' &&
+    codec !== null &&
+    'encode' in codec &&
+    typeof codec.encode === 'function' &&
+    'decode' in codec &&
+    typeof codec.decode === 'function';
+  if (isCodec) return;
+  throw invalidOption(
+    'codec',
+    'be a codec, such as lengthPrefixed() or lines(), or a function that makes one',
+    codec,
+    'A codec is an object with encode(message) and decode(bytes).',
+  );
+}
+
+function resolveHeartbeat<In, Out>(
+  given: HeartbeatOptions<In, Out> | undefined,
+): Pick<ResolvedOptions<In, Out>, 'heartbeat' | 'probe' | 'answer'> {
+  const options = given ?? {};
+  checkKeys('heartbeat', options, HEARTBEAT_KEYS);
+  const isPong = optionalFunction('heartbeat.isPong', options.isPong);
+  const { ping } = options;
+  if ((ping === undefined) !== (isPong === undefined)) {
+    const missing = ping === undefined ? 'heartbeat.ping' : 'heartbeat.isPong';
+    throw invalidOption(missing, 'be given together with the other of ping and isPong', undefined);
+  }
+  return {
+    heartbeat: {
+      intervalMs: checkDuration(
+        'heartbeat.intervalMs',
+        options.intervalMs ?? DEFAULTS.heartbeat.intervalMs,
+        1,
+      ),
+      timeoutMs: checkDuration('heartbeat.timeoutMs', options.timeoutMs ?? DEFAULTS.heartbeat.timeoutMs, 1),
+      maxMissed: checkInteger('heartbeat.maxMissed', options.maxMissed ?? DEFAULTS.heartbeat.maxMissed, {
+        min: 1,
+      }),
+    },
+    probe: ping === undefined || isPong === undefined ? undefined : { ping, isPong },
+    answer: optionalFunction('heartbeat.answer', options.answer),
+  };
+}
+
+function resolveRetry(given: RetryOptions | undefined): ResolvedOptions<never, never>['retry'] {
+  const options = given ?? {};
+  checkKeys('retry', options, RETRY_KEYS);
+  const retries = checkInteger('retry.retries', options.retries ?? DEFAULTS.retry.retries, { min: 0 });
+  const baseMs = checkDuration('retry.baseMs', options.baseMs ?? DEFAULTS.retry.baseMs, 1);
+  const capMs = checkDuration('retry.capMs', options.capMs ?? DEFAULTS.retry.capMs, 1);
+  if (capMs < baseMs) throw invalidOption('retry.capMs', `be at least \`retry.baseMs\` (${baseMs})`, capMs);
+  return { retries, baseMs, capMs };
+}
+
+function optionalFunction<T>(name: string, value: T | undefined): T | undefined {
+  if (value === undefined || typeof value === 'function') return value;
+  throw invalidOption(name, 'be a function', value);
+}
+
+function optionalString(name: string, value: unknown): string | undefined {
+  if (value === undefined || typeof value === 'string') return value;
+  throw invalidOption(name, 'be a string', value);
+}

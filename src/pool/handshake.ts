@@ -1,0 +1,94 @@
+/**
+ * The handshake: lends a new connection to `onConnect` under what is left of the connect deadline, before the
+ * pool may have it.
+ */
+import type { Clock } from '../clock.ts';
+import { ConnectionError, FrameError, PulsepoolError } from '../errors.ts';
+import type { Connection } from '../transport/connection.ts';
+import { DialError, dialTimeout } from '../transport/dial-error.ts';
+import { Lease } from './lease.ts';
+import type { Slot } from './slot.ts';
+
+/** What `onConnect` gets beside the lease. */
+export interface HandshakeContext {
+  /** Aborted when the connect deadline passes or the pool closes. */
+  readonly signal: AbortSignal;
+}
+
+/** What a handshake needs to know. */
+export interface HandshakeParts<In, Out> {
+  readonly onConnect: (lease: Lease<In, Out>, context: HandshakeContext) => void | Promise<void>;
+  readonly endpoint: string;
+  /** For all phases of the dial, in ms; printed when it passes. */
+  readonly connectTimeoutMs: number;
+  readonly clock: Clock;
+}
+
+// The lease of a handshake goes back to nobody: the connection is looked at when onConnect has returned.
+const NOWHERE = { takeBack: (): void => undefined };
+
+/**
+ * Runs `onConnect`. Whatever goes wrong, the connection is destroyed.
+ *
+ * @throws DialError `ERR_HANDSHAKE` or `ERR_CONNECT_TIMEOUT`; `signal.reason` when the pool closes.
+ */
+export async function handshake<In, Out>(
+  slot: Slot<In, Out>,
+  connection: Connection<In, Out>,
+  remainingMs: number,
+  signal: AbortSignal,
+  parts: HandshakeParts<In, Out>,
+): Promise<void> {
+  const { clock, connectTimeoutMs, endpoint, onConnect } = parts;
+  const deadline = new AbortController();
+  const timer = clock.after(Math.max(0, remainingMs), () => {
+    clock.turn(() => deadline.abort(dialTimeout('handshake', endpoint, connectTimeoutMs)));
+  });
+  const onAbort = (): void => deadline.abort(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  const lease = new Lease<In, Out>(slot, connection, NOWHERE, clock.now());
+  connection.serve();
+  try {
+    await new Promise<void>((resolve, reject) => {
+      deadline.signal.addEventListener('abort', () => reject(deadline.signal.reason), { once: true });
+      Promise.resolve(onConnect(lease, { signal: deadline.signal })).then(resolve, reject);
+    });
+    lease.finish();
+    if (!connection.isClean) throw unfinished(endpoint);
+    connection.rest();
+  } catch (error) {
+    const reason = deadline.signal.aborted ? deadline.signal.reason : explain(error, endpoint);
+    connection.destroy('failed', reason instanceof PulsepoolError ? reason : undefined);
+    throw reason;
+  } finally {
+    timer.cancel();
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+function unfinished(endpoint: string): DialError {
+  return new DialError(
+    'ERR_HANDSHAKE',
+    `onConnect returned before ${endpoint} had answered everything it asked.`,
+    {
+      phase: 'handshake',
+      endpoint,
+      retryable: false,
+      hint: 'Await every reply in onConnect: an unread one would reach the first caller.',
+    },
+  );
+}
+
+function explain(error: unknown, endpoint: string): DialError {
+  if (error instanceof DialError) return error;
+  const what = error instanceof Error ? error.message : String(error);
+  // A lost connection may do better next time; what onConnect itself refuses will be refused again.
+  const retryable = (error instanceof ConnectionError || error instanceof FrameError) && error.retryable;
+  return new DialError('ERR_HANDSHAKE', `The handshake with ${endpoint} failed: ${what}`, {
+    phase: 'handshake',
+    endpoint,
+    retryable,
+    hint: 'onConnect threw: see the cause. Wrong credentials are the usual one.',
+    cause: error,
+  });
+}

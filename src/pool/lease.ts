@@ -1,0 +1,163 @@
+/**
+ * A lease: the right of one caller to one socket, once. After it ends every method fails, so a late reply or a
+ * forgotten reference can reach nobody else's exchange.
+ */
+import { LeaseError } from '../errors.ts';
+import type { CallOptions, Connection, DuplexSocket, SendOptions } from '../transport/connection.ts';
+import type { Slot } from './slot.ts';
+
+/** Who gets the socket back. */
+export interface LeaseHome<In, Out> {
+  takeBack(slot: Slot<In, Out>, lease: Lease<In, Out>): void;
+}
+
+type LeaseState = 'active' | 'released' | 'destroyed' | 'detached';
+
+/** What `pool.acquire()` resolves to. */
+export class Lease<In, Out> implements AsyncDisposable {
+  readonly #slot: Slot<In, Out>;
+  readonly #connection: Connection<In, Out>;
+  readonly #home: LeaseHome<In, Out>;
+  #state: LeaseState = 'active';
+  /** When it was lent, in ms of the pool's clock. */
+  readonly acquiredAt: number;
+
+  /** @internal */
+  constructor(
+    slot: Slot<In, Out>,
+    connection: Connection<In, Out>,
+    home: LeaseHome<In, Out>,
+    acquiredAt: number,
+  ) {
+    this.#slot = slot;
+    this.#connection = connection;
+    this.#home = home;
+    this.acquiredAt = acquiredAt;
+  }
+
+  /** The pool's number of the socket, as in events and stats. */
+  get connectionId(): number {
+    return this.#connection.id;
+  }
+
+  /** Whether it has not been released, destroyed or detached. */
+  get isHeld(): boolean {
+    return this.#state === 'active';
+  }
+
+  /** Whether the lease is held and its connection still open. */
+  get isUsable(): boolean {
+    return this.#state === 'active' && this.#connection.isOpen;
+  }
+
+  /**
+   * Sends a message and resolves to the next frame. Several may be under way; replies come in order.
+   *
+   * @throws FrameError when the message can't be encoded; ConnectionError when the connection is lost, silent
+   *   for `readTimeoutMs` or out of step; LeaseError after the lease has ended; `signal.reason` when aborted.
+   *   Whenever a reply could still come, the connection is ended, so that nobody else can receive it.
+   */
+  request(message: In, options?: CallOptions): Promise<Out> {
+    return this.#state === 'active' ? this.#connection.request(message, options) : this.#refuse('request');
+  }
+
+  /**
+   * Sends a message without waiting for its reply; resolves when more may be sent.
+   * The lease is dirty until as many frames as `options.replies` (default 1) have been received.
+   */
+  send(message: In, options?: SendOptions): Promise<void> {
+    return this.#state === 'active' ? this.#connection.send(message, options) : this.#refuse('send');
+  }
+
+  /** Resolves to the next frame, whether it was asked for or pushed by the server. */
+  receive(options?: CallOptions): Promise<Out> {
+    return this.#state === 'active' ? this.#connection.receive(options) : this.#refuse('receive');
+  }
+
+  /** Frames as they come, until the loop is left or the connection ends, which throws. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<Out, void, undefined> {
+    while (true) yield await this.receive();
+  }
+
+  /**
+   * Vouches that the reply is complete. For codecs without frames (`raw`) and protocols whose number of replies
+   * is not known beforehand. Bytes left unread still make the lease dirty.
+   */
+  markClean(): void {
+    this.#assertActive('markClean');
+    this.#connection.markClean();
+  }
+
+  /**
+   * Gives the socket back. It goes to the next caller if the exchange is complete, else it is destroyed.
+   *
+   * @throws LeaseError when the lease has been released before; nothing changes for its present owner.
+   */
+  release(): void {
+    if (this.#state === 'released') this.#assertActive('release');
+    const wasActive = this.#state === 'active';
+    this.#state = 'released';
+    if (wasActive) this.#home.takeBack(this.#slot, this);
+  }
+
+  /** @internal `pool.release(lease)`: the same, for a lease of that very pool. */
+  releaseTo(home: LeaseHome<In, Out>): void {
+    if (home !== this.#home) {
+      throw new LeaseError(
+        'This lease belongs to another pool.',
+        'Release a lease to the pool that lent it, or call lease.release().',
+      );
+    }
+    this.release();
+  }
+
+  /** Ends the socket instead of giving it back. Releasing afterwards does nothing. */
+  destroy(): void {
+    if (this.#state !== 'active') return;
+    this.#state = 'destroyed';
+    this.#connection.destroy('destroyed');
+  }
+
+  /** @internal Ends a handshake's lease; its connection stays as it is. */
+  finish(): void {
+    this.#state = 'released';
+  }
+
+  /** @internal A `use` callback threw. */
+  fail(): void {
+    if (this.#state !== 'active') return;
+    this.#state = 'destroyed';
+    this.#connection.destroy('failed');
+  }
+
+  /**
+   * Hands out the raw socket for good: paused, without listeners of the pool, with bytes not yet decoded put
+   * back. It no longer counts toward `max`.
+   *
+   * @throws LeaseError while a call is under way or frames wait; ConnectionError when it is no longer open.
+   */
+  detach(): DuplexSocket {
+    this.#assertActive('detach');
+    const socket = this.#connection.detach();
+    this.#state = 'detached';
+    return socket;
+  }
+
+  /** Releases the lease if it still is held: `await using lease = await pool.acquire()`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#state === 'active') this.release();
+  }
+
+  #assertActive(method: string): void {
+    if (this.#state === 'active') return;
+    throw new LeaseError(
+      `${method}() was called on a lease that was ${this.#state} before.`,
+      'A lease is used by one caller, once: acquire a new one.',
+    );
+  }
+
+  async #refuse(method: string): Promise<never> {
+    this.#assertActive(method);
+    throw new Error('bug: refused an active lease');
+  }
+}

@@ -1,0 +1,74 @@
+/**
+ * The ledger: generic-pool, asked only what it is good at. It says whether one more socket may exist and keeps
+ * each one on its books from birth to death. Idle sockets, waiters, validation and errors are elsewhere:
+ * docs/decisions/0001 says why.
+ */
+import { createPool, type Pool as GenericPool } from 'generic-pool';
+
+/** A bounded set of things that are made by a promise and removed by hand. */
+export class Ledger<T extends object> {
+  readonly #max: number;
+  readonly #books: GenericPool<T>;
+  #next: { readonly entry: T; readonly birth: () => Promise<void> } | undefined;
+  #open = 0;
+
+  constructor(max: number) {
+    this.#max = max;
+    this.#books = createPool<T>(
+      {
+        // generic-pool calls create again at once when it fails, so ours never does (trap 1: 17,766 dials in 1 s).
+        create: async () => {
+          const next = this.#next;
+          this.#next = undefined;
+          if (next === undefined) throw new Error('bug: generic-pool created an entry that nobody asked for');
+          await next.birth();
+          return next.entry;
+        },
+        destroy: () => Promise.resolve(),
+      },
+      // Every entry is on loan from birth to death: nothing is ever idle in the books, so nothing is validated
+      // or evicted there.
+      { max, min: 0, testOnBorrow: false, evictionRunIntervalMillis: 0 },
+    );
+  }
+
+  /** Whether one more may exist. */
+  get hasRoom(): boolean {
+    return this.#open < this.#max && this.#books.spareResourceCapacity > 0;
+  }
+
+  /** How many exist. */
+  get size(): number {
+    return this.#open;
+  }
+
+  /** How many generic-pool counts; equal to `size` whenever no promise is between two steps. */
+  get booked(): number {
+    return this.#books.size;
+  }
+
+  /**
+   * Enters `entry` on the books at once and runs `birth`, which must never reject. Resolves when `entry` can be
+   * removed. Ask `hasRoom` first.
+   */
+  async enter(entry: T, birth: () => Promise<void>): Promise<void> {
+    this.#next = { entry, birth };
+    this.#open += 1;
+    // With room left, generic-pool calls create within this call.
+    await this.#books.acquire();
+  }
+
+  /** Strikes `entry` off: its place is free at once. */
+  strike(entry: T): void {
+    this.#open -= 1;
+    this.#books.destroy(entry).catch((error: unknown) => {
+      throw new Error('bug: struck an entry that is not on the books', { cause: error });
+    });
+  }
+
+  /** Closes the books. Everything must have been struck off. */
+  async end(): Promise<void> {
+    await this.#books.drain();
+    await this.#books.clear();
+  }
+}

@@ -1,0 +1,103 @@
+/**
+ * Opens connections: p-retry around one dial at a time, under one back-off for the whole endpoint. It decides
+ * when an attempt may start and when to give up; how a dial works and who is waiting for it is told from outside.
+ *
+ * While the endpoint is failing there is a single probe: whoever else comes ends quietly (`elided`), and the
+ * pool asks again when the probe has an answer.
+ */
+import pRetry, { AbortError } from 'p-retry';
+import { type Clock, pause } from '../clock.ts';
+import { PulsepoolError } from '../errors.ts';
+import type { Backoff } from '../transport/backoff.ts';
+import type { Connection } from '../transport/connection.ts';
+import type { Slot } from './slot.ts';
+
+/** How an opening ended. */
+export type Opening<In, Out> =
+  | { readonly kind: 'opened'; readonly connection: Connection<In, Out> }
+  | { readonly kind: 'failed'; readonly error: PulsepoolError }
+  /** Not needed any more, or somebody else probes. */
+  | { readonly kind: 'elided' };
+
+/** What an opener needs. */
+export interface OpenerParts<In, Out> {
+  /** One attempt: dial and handshake. Destroys what comes late. */
+  readonly connect: (slot: Slot<In, Out>, signal: AbortSignal) => Promise<Connection<In, Out>>;
+  readonly backoff: Backoff;
+  /** Attempts after the first one. */
+  readonly retries: number;
+  readonly clock: Clock;
+  /** Aborted when the pool closes. */
+  readonly signal: AbortSignal;
+  /** Whether an attempt that has not started is still worth starting, given how many are running. */
+  readonly isWanted: (running: number) => boolean;
+  readonly onFailed: (error: PulsepoolError, backoffMs: number) => void;
+}
+
+class Elided extends Error {}
+
+/** See the file's comment. */
+export class Opener<In, Out> {
+  readonly #parts: OpenerParts<In, Out>;
+  #running = 0;
+  #isProbing = false;
+  // A whole series of attempts has failed since the last success: more series are one attempt long.
+  #isDown = false;
+
+  constructor(parts: OpenerParts<In, Out>) {
+    this.#parts = parts;
+  }
+
+  /** Opens one connection. Never rejects. */
+  async open(slot: Slot<In, Out>): Promise<Opening<In, Out>> {
+    try {
+      const connection = await pRetry(() => this.#attempt(slot), {
+        retries: this.#isDown ? 0 : this.#parts.retries,
+        // The wait is the endpoint's own, in #attempt: p-retry's has no jitter once it reaches its cap.
+        minTimeout: 0,
+        factor: 1,
+        shouldRetry: ({ error }) => error instanceof PulsepoolError && error.retryable,
+      });
+      this.#isDown = false;
+      return { kind: 'opened', connection };
+    } catch (error) {
+      if (error instanceof PulsepoolError) {
+        this.#isDown = true;
+        return { kind: 'failed', error };
+      }
+      if (error instanceof Elided || this.#parts.signal.aborted) return { kind: 'elided' };
+      throw error;
+    }
+  }
+
+  async #attempt(slot: Slot<In, Out>): Promise<Connection<In, Out>> {
+    const { backoff, clock, connect, isWanted, onFailed, signal } = this.#parts;
+    // Time may have been added while we slept.
+    for (let wait = backoff.waitMs(clock.now()); wait > 0; wait = backoff.waitMs(clock.now())) {
+      await pause(wait, clock, signal);
+      if (signal.aborted) break;
+    }
+    const isProbe = backoff.isFailing;
+    if (signal.aborted || !isWanted(this.#running) || (isProbe && this.#isProbing))
+      throw new AbortError(new Elided());
+    if (isProbe) this.#isProbing = true;
+    this.#running += 1;
+    const startedAt = clock.now();
+    try {
+      const connection = await connect(slot, signal);
+      backoff.opened(clock.now());
+      return connection;
+    } catch (error) {
+      if (signal.aborted || !(error instanceof PulsepoolError)) throw new AbortError(asError(error));
+      onFailed(error, backoff.failed(error, startedAt, clock.now()));
+      throw error;
+    } finally {
+      this.#running -= 1;
+      if (isProbe) this.#isProbing = false;
+    }
+  }
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}

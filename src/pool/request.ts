@@ -1,0 +1,171 @@
+/**
+ * One request under one deadline: acquire, exchange, release, and again when that is safe. When a repetition is
+ * safe is decided here; how a socket is found and how bytes travel is not.
+ */
+import pRetry, { AbortError } from 'p-retry';
+import { type Clock, type ProcessHold, pause, type RandomSource } from '../clock.ts';
+import { ConnectionError, DeadlineError, PulsepoolError, type Sent } from '../errors.ts';
+import { type BackoffBounds, fullJitterMs } from '../transport/backoff.ts';
+import type { Lease } from './lease.ts';
+import type { WaitOptions } from './waiters.ts';
+
+/** Bounds and promises of one request. */
+export interface RequestOptions {
+  /** Aborting rejects with `signal.reason`; an exchange under way ends its connection. */
+  readonly signal?: AbortSignal | undefined;
+  /** For waiting, dialing, sending, receiving and all repetitions together, in ms. Default: none. */
+  readonly timeoutMs?: number | undefined;
+  /**
+   * Doing it twice is as good as once: it may be repeated even when some of it was sent. Default: `false`, and
+   * then it is repeated only when nothing was sent.
+   */
+  readonly idempotent?: boolean | undefined;
+}
+
+/** What a request needs of the pool. */
+export interface RequestParts<In, Out> {
+  readonly acquire: (options?: WaitOptions) => Promise<Lease<In, Out>>;
+  readonly endpoint: string;
+  readonly retry: BackoffBounds & { readonly retries: number };
+  readonly clock: Clock;
+  readonly random: RandomSource;
+  readonly hold: ProcessHold;
+}
+
+/** Runs one request without bounds of its own; the usual case, at the least cost. */
+export async function requestOnce<In, Out>(message: In, parts: RequestParts<In, Out>): Promise<Out> {
+  const lease = await parts.acquire();
+  try {
+    const reply = await lease.request(message);
+    lease.release();
+    return reply;
+  } catch (error) {
+    // A reply that came must not be lost to a release that failed: release() throws only on misuse.
+    if (lease.isHeld) lease.release();
+    if (!(error instanceof PulsepoolError && error.retryable && error.sent === 'none')) throw error;
+    return new Series(message, {}, parts).run(error);
+  }
+}
+
+/** Runs one request under the bounds of `options`. */
+export function requestWithin<In, Out>(
+  message: In,
+  options: RequestOptions,
+  parts: RequestParts<In, Out>,
+): Promise<Out> {
+  return new Series(message, options, parts).run(undefined);
+}
+
+/** The attempts of one request, and where its time went. */
+class Series<In, Out> {
+  readonly #message: In;
+  readonly #options: RequestOptions;
+  readonly #parts: RequestParts<In, Out>;
+  readonly #deadlineAt: number;
+  readonly #spent = { acquireMs: 0, exchangeMs: 0, backoffMs: 0 };
+  #attempts = 0;
+
+  constructor(message: In, options: RequestOptions, parts: RequestParts<In, Out>) {
+    this.#message = message;
+    this.#options = options;
+    this.#parts = parts;
+    this.#deadlineAt = parts.clock.now() + (options.timeoutMs ?? Number.POSITIVE_INFINITY);
+  }
+
+  /** `first` is the error of an attempt made before, which counts as the first one. */
+  async run(first: PulsepoolError | undefined): Promise<Out> {
+    let earlier = first;
+    const attempt = (): Promise<Out> => {
+      if (earlier === undefined) return this.#attempt();
+      const error = earlier;
+      earlier = undefined;
+      this.#attempts += 1;
+      return Promise.reject(error);
+    };
+    try {
+      return await pRetry(attempt, {
+        retries: this.#parts.retry.retries,
+        // The wait is ours, in #mayRepeat: p-retry's has no jitter at its cap, and it knows no deadline.
+        minTimeout: 0,
+        factor: 1,
+        shouldRetry: ({ error, retriesConsumed }) => this.#mayRepeat(error, retriesConsumed),
+      });
+    } catch (error) {
+      // p-retry makes an Error of everything; the caller's own reason must come out as it went in.
+      const { signal } = this.#options;
+      if (signal?.aborted === true && !(error instanceof PulsepoolError)) throw signal.reason;
+      throw error;
+    }
+  }
+
+  async #attempt(): Promise<Out> {
+    const { clock, acquire } = this.#parts;
+    this.#attempts += 1;
+    const startedAt = clock.now();
+    let lease: Lease<In, Out>;
+    try {
+      lease = await acquire(this.#bounds());
+    } catch (error) {
+      this.#spent.acquireMs += clock.now() - startedAt;
+      const isLate = clock.now() >= this.#deadlineAt && this.#options.signal?.aborted !== true;
+      // The dial has its own retries under its own back-off; a second layer would multiply them.
+      throw new AbortError(isLate ? this.#late(error, 'none') : asError(error));
+    }
+    const leasedAt = clock.now();
+    this.#spent.acquireMs += leasedAt - startedAt;
+    try {
+      return await lease.request(this.#message, this.#bounds());
+    } catch (error) {
+      this.#spent.exchangeMs += clock.now() - leasedAt;
+      const isLate = error instanceof ConnectionError && error.code === 'ERR_DEADLINE';
+      throw isLate ? new AbortError(this.#late(error, error.sent)) : asError(error);
+    } finally {
+      lease.release();
+    }
+  }
+
+  /** What is left of the deadline. */
+  #bounds(): WaitOptions {
+    const { signal } = this.#options;
+    if (this.#deadlineAt === Number.POSITIVE_INFINITY) return { signal };
+    return { signal, timeoutMs: Math.max(0, this.#deadlineAt - this.#parts.clock.now()) };
+  }
+
+  async #mayRepeat(error: Error, consumed: number): Promise<boolean> {
+    const { clock, hold, random, retry } = this.#parts;
+    const { idempotent, signal } = this.#options;
+    if (!(error instanceof PulsepoolError) || !error.retryable) return false;
+    // The socket had died at rest, and nothing was sent: another one can be tried at once.
+    if (error.sent === 'none') return clock.now() < this.#deadlineAt;
+    if (idempotent !== true) return false;
+    const wait = fullJitterMs(consumed, retry, random);
+    if (clock.now() + wait >= this.#deadlineAt) return false;
+    this.#spent.backoffMs += wait;
+    hold.take();
+    await pause(wait, clock, signal);
+    hold.drop();
+    signal?.throwIfAborted();
+    return true;
+  }
+
+  #late(cause: unknown, sent: Sent): DeadlineError {
+    const { acquireMs, backoffMs, exchangeMs } = this.#spent;
+    return new DeadlineError(
+      `The request to ${this.#parts.endpoint} did not finish within ${this.#options.timeoutMs} ms: ` +
+        `${Math.round(acquireMs)} ms for a socket, ${Math.round(exchangeMs)} ms for the exchange, ` +
+        `${Math.round(backoffMs)} ms between attempts (${this.#attempts}).`,
+      {
+        retryable: true,
+        sent,
+        hint: 'The phase that used most of the time is where to look.',
+        cause,
+        attempts: this.#attempts,
+        phases: { ...this.#spent },
+      },
+    );
+  }
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error), { cause: error });
+}

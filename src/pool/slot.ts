@@ -1,0 +1,168 @@
+/**
+ * A slot: one of the pool's at most `max` places for a socket. It is born when a dial starts and ends when its
+ * socket has closed. Its states, their legal order, and the counts of each are kept here; what to do on entering
+ * a state is the pool's business.
+ */
+import type { PoolCounts, PulsepoolError } from '../errors.ts';
+import type { Beat, HeartbeatTarget } from '../heartbeat/heartbeat.ts';
+import type { CloseReason } from '../transport/close-reason.ts';
+import type { Connection, ConnectionOwner } from '../transport/connection.ts';
+import type { Lease } from './lease.ts';
+
+/**
+ * - `dialing`: no socket yet, or one whose handshake is under way, or a dial that waits for its back-off
+ * - `idle`: open, at rest, ready to be lent
+ * - `checking`: a ping is out, or a borrower waits two turns of the event loop to see that it lives
+ * - `leased`: lent to one caller
+ * - `closing`: nothing can be sent any more; the socket has not closed yet
+ * - `closed`: the end
+ */
+export type SlotState<In, Out> =
+  | { readonly name: 'dialing' }
+  | { readonly name: 'idle'; readonly connection: Connection<In, Out> }
+  | {
+      readonly name: 'checking';
+      readonly connection: Connection<In, Out>;
+      readonly by: 'heartbeat' | 'borrow';
+    }
+  | { readonly name: 'leased'; readonly connection: Connection<In, Out>; readonly lease: Lease<In, Out> }
+  | { readonly name: 'closing'; readonly connection: Connection<In, Out>; readonly reason: CloseReason }
+  | { readonly name: 'closed' };
+
+/** The name of a state. */
+export type SlotStateName = SlotState<unknown, unknown>['name'];
+
+/** Which state may follow which. The diagram in ARCHITECTURE.md is made from this table. */
+export const SLOT_TRANSITIONS: Readonly<Record<SlotStateName, readonly SlotStateName[]>> = {
+  dialing: ['idle', 'closed'],
+  idle: ['leased', 'checking', 'closing'],
+  checking: ['idle', 'closing'],
+  leased: ['idle', 'closing'],
+  closing: ['closed'],
+  closed: [],
+};
+
+/** What a slot passes on to the pool. */
+export interface SlotKeeper<In, Out> {
+  onPong(slot: Slot<In, Out>): void;
+  onEnding(slot: Slot<In, Out>, reason: CloseReason, error: PulsepoolError | undefined): void;
+  onClosed(slot: Slot<In, Out>): void;
+  /** Whether a ping could be written now. */
+  ping(slot: Slot<In, Out>): boolean;
+  onMissed(slot: Slot<In, Out>, missed: number): void;
+  onDead(slot: Slot<In, Out>, missed: number): void;
+}
+
+/** One place in the pool; see the file's comment. */
+export class Slot<In, Out> implements ConnectionOwner, HeartbeatTarget {
+  readonly id: number;
+  readonly #keeper: SlotKeeper<In, Out>;
+  /** Change it through {@link SlotTally.move} only. */
+  state: SlotState<In, Out> = { name: 'dialing' };
+  beat: Beat | undefined;
+  /** How often it was lent. */
+  uses = 0;
+  /** Set when the slot is too old, so that it closes when its lease comes back. */
+  isExpired = false;
+  /** A ping is out and none has been missed: it will probably be back in a moment. */
+  isFirstPing = false;
+  /** When its lifetime ends, in ms of the clock. */
+  expiresAt: number = Number.POSITIVE_INFINITY;
+  /** Its neighbours on the shelf; see {@link Shelf}. */
+  above: Slot<In, Out> | undefined;
+  below: Slot<In, Out> | undefined;
+  isShelved = false;
+
+  constructor(id: number, keeper: SlotKeeper<In, Out>) {
+    this.id = id;
+    this.#keeper = keeper;
+  }
+
+  get lastReadAt(): number {
+    const { state } = this;
+    return state.name === 'dialing' || state.name === 'closed' ? 0 : state.connection.lastReadAt;
+  }
+
+  ping(): boolean {
+    return this.#keeper.ping(this);
+  }
+
+  onMissed(missed: number): void {
+    this.#keeper.onMissed(this, missed);
+  }
+
+  onDead(missed: number): void {
+    this.#keeper.onDead(this, missed);
+  }
+
+  onPong(): void {
+    this.#keeper.onPong(this);
+  }
+
+  onEnding(reason: CloseReason, error: PulsepoolError | undefined): void {
+    this.#keeper.onEnding(this, reason, error);
+  }
+
+  onClosed(): void {
+    this.#keeper.onClosed(this);
+  }
+}
+
+/**
+ * The only way from state to state, and the counts that follow from it.
+ *
+ * Invariant: idle + checking + leased + dialing + closing is the number of slots, after every step.
+ */
+export class SlotTally {
+  readonly #counts: Record<SlotStateName, number> = {
+    dialing: 0,
+    idle: 0,
+    checking: 0,
+    leased: 0,
+    closing: 0,
+    closed: 0,
+  };
+
+  /** A slot was born. */
+  add(): void {
+    this.#counts.dialing += 1;
+  }
+
+  /** Moves a slot, or throws: a step that the table does not know is a bug of ours. */
+  move<In, Out>(slot: Slot<In, Out>, next: SlotState<In, Out>): void {
+    const from = slot.state.name;
+    if (!SLOT_TRANSITIONS[from].includes(next.name)) {
+      throw new Error(`bug: slot ${slot.id} cannot go from ${from} to ${next.name}`);
+    }
+    this.#counts[from] -= 1;
+    this.#counts[next.name] += 1;
+    slot.state = next;
+  }
+
+  /** How many slots are in a state now. */
+  count(name: SlotStateName): number {
+    return this.#counts[name];
+  }
+
+  /** Slots whose socket is open: idle, checking or leased. */
+  get open(): number {
+    return this.#counts.idle + this.#counts.checking + this.#counts.leased;
+  }
+
+  /** All slots that take a place. */
+  get total(): number {
+    return this.open + this.#counts.dialing + this.#counts.closing;
+  }
+
+  /** The counts as users see them: a socket being checked is idle, since nobody holds it. */
+  snapshot(waiting: number): PoolCounts {
+    return {
+      total: this.total,
+      idle: this.#counts.idle + this.#counts.checking,
+      leased: this.#counts.leased,
+      dialing: this.#counts.dialing,
+      closing: this.#counts.closing,
+      waiting,
+    };
+  }
+}

@@ -1,0 +1,172 @@
+/**
+ * Callers who wait for a lease: first come, first served, each with its own deadline and signal. Who gets which
+ * socket is decided elsewhere.
+ */
+import type { Clock, ProcessHold, Timer } from '../clock.ts';
+
+/** One caller who waits. */
+export interface Waiter<T> {
+  readonly since: number;
+  readonly deadlineAt: number;
+  readonly resolve: (value: T) => void;
+  readonly reject: (reason: unknown) => void;
+  /** Undoes the signal's listener and the caller's own timer. */
+  release: (() => void) | undefined;
+  next: Waiter<T> | undefined;
+  previous: Waiter<T> | undefined;
+  isWaiting: boolean;
+}
+
+/** Bounds of one wait. */
+export interface WaitOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** In ms; the pool's `acquireTimeoutMs` when left out. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/**
+ * A doubly linked queue. Waiters with the pool's own timeout share one timer: they stand in the order of their
+ * deadlines, so looking at the first ones is enough.
+ */
+export class Waiters<T> {
+  readonly #timeoutMs: number;
+  readonly #clock: Clock;
+  readonly #hold: ProcessHold;
+  readonly #hooks: {
+    readonly onTimeout: (waiter: Waiter<T>) => void;
+    readonly onGone: () => void;
+  };
+  #first: Waiter<T> | undefined;
+  #last: Waiter<T> | undefined;
+  #size = 0;
+  #timer: Timer | undefined;
+
+  constructor(
+    timeoutMs: number,
+    clock: Clock,
+    hold: ProcessHold,
+    hooks: {
+      /** Rejects a waiter whose time is up; it has left the queue. */
+      readonly onTimeout: (waiter: Waiter<T>) => void;
+      /** Somebody left without having been served. */
+      readonly onGone: () => void;
+    },
+  ) {
+    this.#timeoutMs = timeoutMs;
+    this.#clock = clock;
+    this.#hold = hold;
+    this.#hooks = hooks;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** How long the first one has waited, in ms; 0 when nobody waits. */
+  oldestMs(now: number): number {
+    return this.#first === undefined ? 0 : now - this.#first.since;
+  }
+
+  /** Joins the queue. */
+  wait(options: WaitOptions | undefined): Promise<T> {
+    const since = this.#clock.now();
+    return new Promise((resolve, reject) => {
+      const waiter: Waiter<T> = {
+        since,
+        deadlineAt: since + (options?.timeoutMs ?? this.#timeoutMs),
+        resolve,
+        reject,
+        release: undefined,
+        next: undefined,
+        previous: this.#last,
+        isWaiting: true,
+      };
+      if (this.#last === undefined) this.#first = waiter;
+      else this.#last.next = waiter;
+      this.#last = waiter;
+      this.#size += 1;
+      if (this.#size === 1) this.#hold.take();
+      if (options === undefined) this.#armShared(waiter.deadlineAt);
+      else this.#bound(waiter, options);
+    });
+  }
+
+  /** Takes the first one off the queue. */
+  shift(): Waiter<T> | undefined {
+    const waiter = this.#first;
+    if (waiter !== undefined) this.#remove(waiter);
+    return waiter;
+  }
+
+  /** Rejects everybody. */
+  rejectAll(reason: (waiter: Waiter<T>) => unknown): void {
+    for (let waiter = this.shift(); waiter !== undefined; waiter = this.shift())
+      waiter.reject(reason(waiter));
+  }
+
+  /** Stops the shared timer. Nobody may wait any more. */
+  end(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+  }
+
+  #bound(waiter: Waiter<T>, { signal, timeoutMs }: WaitOptions): void {
+    const onAbort = (): void => {
+      if (!waiter.isWaiting) return;
+      this.#remove(waiter);
+      waiter.reject(signal?.reason);
+      this.#hooks.onGone();
+    };
+    signal?.addEventListener('abort', onAbort, { once: true });
+    let timer: Timer | undefined;
+    if (timeoutMs === undefined) this.#armShared(waiter.deadlineAt);
+    else {
+      // One turn: a socket may have come back while our own loop was blocked.
+      timer = this.#clock.after(timeoutMs, () => this.#clock.turn(() => this.#expire(waiter)));
+    }
+    waiter.release = () => {
+      signal?.removeEventListener('abort', onAbort);
+      timer?.cancel();
+    };
+  }
+
+  #armShared(at: number): void {
+    if (this.#timer !== undefined || at === Number.POSITIVE_INFINITY) return;
+    this.#timer = this.#clock.after(at - this.#clock.now(), () => this.#clock.turn(() => this.#expireDue()));
+  }
+
+  #expireDue(): void {
+    this.#timer = undefined;
+    const now = this.#clock.now();
+    let waiter = this.#first;
+    let nextAt = Number.POSITIVE_INFINITY;
+    while (waiter !== undefined) {
+      const { next } = waiter;
+      if (waiter.deadlineAt <= now) this.#expire(waiter);
+      else if (waiter.deadlineAt < nextAt) nextAt = waiter.deadlineAt;
+      waiter = next;
+    }
+    if (this.#first !== undefined) this.#armShared(nextAt);
+  }
+
+  #expire(waiter: Waiter<T>): void {
+    if (!waiter.isWaiting) return;
+    this.#remove(waiter);
+    this.#hooks.onTimeout(waiter);
+    this.#hooks.onGone();
+  }
+
+  #remove(waiter: Waiter<T>): void {
+    waiter.isWaiting = false;
+    if (waiter.previous === undefined) this.#first = waiter.next;
+    else waiter.previous.next = waiter.next;
+    if (waiter.next === undefined) this.#last = waiter.previous;
+    else waiter.next.previous = waiter.previous;
+    waiter.next = undefined;
+    waiter.previous = undefined;
+    waiter.release?.();
+    waiter.release = undefined;
+    this.#size -= 1;
+    if (this.#size === 0) this.#hold.drop();
+  }
+}

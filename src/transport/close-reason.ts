@@ -1,0 +1,39 @@
+/**
+ * Why a socket ended: one word each, the same in events, stats, logs and docs.
+ */
+
+/**
+ * - `idle`: rested longer than `idleTimeoutMs`
+ * - `surplus`: came back while `maxIdle` others rested
+ * - `lifetime`: older than `maxLifetimeMs`
+ * - `heartbeat`: missed its pings, or failed the check at borrow
+ * - `peer-closed`: the server ended the connection
+ * - `peer-reset`: the server or the network broke it
+ * - `unsolicited`: bytes arrived that nobody had asked for
+ * - `dirty`: released before its reply was complete
+ * - `aborted`: the caller gave up in the middle of an exchange
+ * - `timeout`: a read, write or frame took too long
+ * - `protocol`: the bytes could not be decoded
+ * - `failed`: a `use` callback threw, or the handshake failed
+ * - `destroyed`: the caller asked for it
+ * - `detached`: the caller took the raw socket away
+ * - `reset`: opened before `pool.reset()`
+ * - `shutdown`: the pool closed
+ */
+export type CloseReason =
+  | 'idle'
+  | 'surplus'
+  | 'lifetime'
+  | 'heartbeat'
+  | 'peer-closed'
+  | 'peer-reset'
+  | 'unsolicited'
+  | 'dirty'
+  | 'aborted'
+  | 'timeout'
+  | 'protocol'
+  | 'failed'
+  | 'destroyed'
+  | 'detached'
+  | 'reset'
+  | 'shutdown';

@@ -1,0 +1,264 @@
+/**
+ * What the operating system, DNS or TLS said about a socket, turned into an error with a story: which code, in
+ * which phase, whether trying again can help, and what to look at.
+ */
+import { type ErrorCode, PulsepoolError } from '../errors.ts';
+
+/** The steps of a dial, in order. */
+export type DialPhase = 'dns' | 'tcp' | 'tls' | 'handshake';
+
+/** A dial that failed. */
+export class DialError extends PulsepoolError {
+  override readonly name: string = 'DialError';
+  /** The step that failed. */
+  readonly phase: DialPhase;
+  /** `host:port` or path. */
+  readonly endpoint: string;
+
+  constructor(
+    code: ErrorCode,
+    message: string,
+    details: { phase: DialPhase; endpoint: string; retryable: boolean; hint: string; cause?: unknown },
+  ) {
+    super(code, message, details);
+    this.phase = details.phase;
+    this.endpoint = details.endpoint;
+  }
+}
+
+interface Story {
+  readonly code: ErrorCode;
+  readonly retryable: boolean;
+  readonly what: string;
+  readonly hint: string;
+}
+
+const REFUSED: Story = {
+  code: 'ERR_REFUSED',
+  retryable: true,
+  what: 'the connection was refused',
+  hint: 'Nothing listens there: check that the server runs, and the host and port.',
+};
+const NO_SOCKET_FILE: Story = {
+  code: 'ERR_REFUSED',
+  retryable: true,
+  what: 'there is no socket at this path',
+  hint: 'Check that the server runs, the path, and that both sides see the same file system.',
+};
+const TIMED_OUT: Story = {
+  code: 'ERR_CONNECT_TIMEOUT',
+  retryable: true,
+  what: 'the operating system gave up waiting for an answer',
+  hint: 'A firewall or security group may drop the packets, or the host is down.',
+};
+const UNREACHABLE: Story = {
+  code: 'ERR_UNREACHABLE',
+  retryable: true,
+  what: 'there is no route to it',
+  hint: 'Check the network, the VPN, and whether the address belongs to this network.',
+};
+const DNS: Story = {
+  code: 'ERR_DNS',
+  retryable: true,
+  what: 'the name could not be resolved',
+  hint: 'Check the name, the resolver and the search domains (in Kubernetes: service, namespace, cluster DNS).',
+};
+const FILES: Story = {
+  code: 'ERR_TOO_MANY_FILES',
+  retryable: true,
+  what: 'this process or system is out of file descriptors',
+  hint: 'Raise `ulimit -n`, lower `max`, and look for sockets or files that are never closed.',
+};
+const PORTS: Story = {
+  code: 'ERR_NO_LOCAL_PORTS',
+  retryable: true,
+  what: 'no local port or address is left',
+  hint: 'Too many short-lived sockets (TIME_WAIT), or `localAddress` is not an address of this machine.',
+};
+const DENIED: Story = {
+  code: 'ERR_CONNECT',
+  retryable: false,
+  what: 'the operating system denied it',
+  hint: 'Check the permissions of the socket file, or the firewall of this host.',
+};
+const RESET: Story = {
+  code: 'ERR_SERVER_FULL',
+  retryable: true,
+  what: 'the server accepted and then dropped the connection',
+  hint: 'It may be full (its own connection limit), starting, or expect another protocol (TLS, PROXY).',
+};
+
+const BY_SYSTEM_CODE: Readonly<Record<string, Story>> = {
+  ECONNREFUSED: REFUSED,
+  ENOENT: NO_SOCKET_FILE,
+  ETIMEDOUT: TIMED_OUT,
+  EHOSTUNREACH: UNREACHABLE,
+  ENETUNREACH: UNREACHABLE,
+  ENETDOWN: UNREACHABLE,
+  EHOSTDOWN: UNREACHABLE,
+  ENOTFOUND: DNS,
+  EAI_AGAIN: DNS,
+  EAI_FAIL: DNS,
+  ENODATA: DNS,
+  ESERVFAIL: DNS,
+  EMFILE: FILES,
+  ENFILE: FILES,
+  EADDRNOTAVAIL: PORTS,
+  EADDRINUSE: PORTS,
+  EACCES: DENIED,
+  EPERM: DENIED,
+  ECONNRESET: RESET,
+  EPIPE: RESET,
+};
+
+// OpenSSL's X509_V_ERR names as Node passes them on, and Node's own name check.
+const TRUST = new Set([
+  'CERT_CHAIN_TOO_LONG',
+  'CERT_HAS_EXPIRED',
+  'CERT_NOT_YET_VALID',
+  'CERT_REJECTED',
+  'CERT_REVOKED',
+  'CERT_SIGNATURE_FAILURE',
+  'CERT_UNTRUSTED',
+  'CRL_HAS_EXPIRED',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'ERR_TLS_CERT_ALTNAME_INVALID',
+  'HOSTNAME_MISMATCH',
+  'INVALID_CA',
+  'INVALID_PURPOSE',
+  'PATH_LENGTH_EXCEEDED',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_DECRYPT_CERT_SIGNATURE',
+  'UNABLE_TO_GET_CRL',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+]);
+
+// The peer's complaints about our certificate arrive as TLS alerts.
+const ALERT_ABOUT_CERTIFICATE = /^ERR_SSL_.*ALERT_(.*CERTIFICATE.*|UNKNOWN_CA|ACCESS_DENIED)$/;
+
+function trustStory(code: string): Story | undefined {
+  if (TRUST.has(code)) {
+    return {
+      code: 'ERR_TLS_TRUST',
+      retryable: false,
+      what: 'the server’s certificate is not trusted',
+      hint:
+        code === 'ERR_TLS_CERT_ALTNAME_INVALID' || code === 'HOSTNAME_MISMATCH'
+          ? 'The certificate names other hosts: connect by a name it holds, or set `tls.servername`.'
+          : 'Check `tls.ca` against the server’s issuer, the dates of the certificate, and its chain.',
+    };
+  }
+  if (ALERT_ABOUT_CERTIFICATE.test(code)) {
+    return {
+      code: 'ERR_TLS_TRUST',
+      retryable: false,
+      what: 'the server did not accept this client’s certificate',
+      hint: 'Mutual TLS: set `tls.cert` and `tls.key` to a pair that the server’s CA has signed and that is in date.',
+    };
+  }
+  return undefined;
+}
+
+function tlsStory(code: string): Story | undefined {
+  const trust = trustStory(code);
+  if (trust !== undefined) return trust;
+  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG') {
+    return {
+      code: 'ERR_TLS',
+      retryable: false,
+      what: 'the server does not speak TLS on this port',
+      hint: 'Leave `tls` out for a plain port, or use the server’s TLS port.',
+    };
+  }
+  if (code.startsWith('ERR_SSL_') || code.startsWith('ERR_TLS_') || code === 'EPROTO') {
+    return {
+      code: 'ERR_TLS',
+      retryable: false,
+      what: 'TLS could not be agreed',
+      hint: 'Compare TLS versions, ciphers, ALPN protocols and SNI of both sides; the cause says which.',
+    };
+  }
+  return undefined;
+}
+
+const OTHER: Story = {
+  code: 'ERR_CONNECT',
+  retryable: true,
+  what: 'the connection could not be made',
+  hint: 'See the cause.',
+};
+
+/** The `code` of a system error; for a failed race over several addresses, that of the last one. */
+export function systemCode(error: unknown): string {
+  if (error instanceof AggregateError) {
+    const own: unknown = Reflect.get(error, 'code');
+    if (typeof own === 'string' && own in BY_SYSTEM_CODE) return own;
+    return error.errors.length === 0 ? '' : systemCode(error.errors.at(-1));
+  }
+  if (!(error instanceof Error)) return '';
+  const code: unknown = Reflect.get(error, 'code');
+  return typeof code === 'string' ? code : '';
+}
+
+/** The story of an error that ended a dial in `phase`. */
+export function explainDialError(error: unknown, phase: DialPhase, endpoint: string): DialError {
+  if (error instanceof DialError) return error;
+  const code = systemCode(error);
+  const story =
+    (phase === 'tls' && (code === 'ECONNRESET' || code === '') ? tlsHangUp() : undefined) ??
+    BY_SYSTEM_CODE[code] ??
+    tlsStory(code) ??
+    OTHER;
+  const seen = code === '' ? '' : ` (${code})`;
+  return new DialError(
+    story.code,
+    `Could not connect to ${endpoint}: ${story.what}${seen}, in phase ${phase}.`,
+    {
+      phase,
+      endpoint,
+      retryable: story.retryable,
+      hint: story.hint,
+      cause: error,
+    },
+  );
+}
+
+// Node says "Client network socket disconnected before secure TLS connection was established" (ECONNRESET).
+function tlsHangUp(): Story {
+  return {
+    code: 'ERR_TLS',
+    retryable: true,
+    what: 'the server hung up during the TLS handshake',
+    hint: 'It may be a plain port, be overloaded, or refuse the TLS version or SNI name.',
+  };
+}
+
+/** The dial did not finish within its time. */
+export function dialTimeout(phase: DialPhase, endpoint: string, afterMs: number): DialError {
+  const hints: Record<DialPhase, string> = {
+    dns: 'The resolver did not answer: check it, and the name.',
+    tcp: 'No answer to the SYN: a firewall may drop packets, the host may be down, or the backlog is full.',
+    tls: 'The port accepts but does not answer the TLS hello: it may be a plain port, or the server is stuck.',
+    handshake: 'The server accepted but `onConnect` did not finish: the server may be stuck or overloaded.',
+  };
+  return new DialError(
+    'ERR_CONNECT_TIMEOUT',
+    `Could not connect to ${endpoint}: phase ${phase} did not finish within connectTimeoutMs (${afterMs} ms for all phases).`,
+    { phase, endpoint, retryable: true, hint: hints[phase] },
+  );
+}
+
+/** What a peer that ended a young, silent connection is told as. */
+export function acceptedThenClosed(endpoint: string, cause: unknown): DialError {
+  const trust = tlsStory(systemCode(cause));
+  const story = trust ?? RESET;
+  return new DialError(story.code, `Lost the new connection to ${endpoint}: ${story.what}.`, {
+    phase: trust === undefined ? 'tcp' : 'tls',
+    endpoint,
+    retryable: story.retryable,
+    hint: story.hint,
+    cause,
+  });
+}

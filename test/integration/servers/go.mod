@@ -1,0 +1,3 @@
+module pulsepool/servers
+
+go 1.19

@@ -1,0 +1,402 @@
+/**
+ * Real servers in containers, for tests: start one, talk to it, break it, revive it.
+ *
+ * ```ts
+ * describeWithServers('a pool and a server that dies', () => {
+ *   let echo: EchoServer;
+ *   beforeAll(async () => {
+ *     echo = await startEcho({ pinned: true });
+ *   });
+ *   afterAll(() => echo.stop());
+ *
+ *   test('…', async () => {
+ *     await echo.kill(); // connections end, echo.ports.line refuses
+ *     await echo.start(); // the same port answers again
+ *   });
+ * });
+ * ```
+ *
+ * Engine and image come from ../global-setup.ts. What a client sees through a mapped port, because Docker's
+ * proxy sits between: a connect always succeeds while the container runs, paused or not; a reset by the server
+ * arrives as an orderly end; bytes sent to a paused server are acknowledged. So assert that a connection was
+ * lost, not how. For refused, reset and hanging connects take a plain node:net server on 127.0.0.1.
+ */
+import { randomInt } from 'node:crypto';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  type ExecResult,
+  GenericContainer,
+  getContainerRuntimeClient,
+  type StartedTestContainer,
+  Wait,
+} from 'testcontainers';
+import { describe } from 'vitest';
+import { type Certificates, type Identity, makeCertificates } from './certificates.ts';
+import { RUN_LABEL } from './run-label.ts';
+
+/** True when someone asked for these tests to be left out, with PULSEPOOL_TEST_CONTAINERS=off. */
+const serversAreOff = process.env['PULSEPOOL_TEST_CONTAINERS'] === 'off';
+
+/** `describe` for tests that need containers: skipped when {@link serversAreOff}, and only then. */
+export const describeWithServers: ReturnType<typeof describe.skipIf> = describe.skipIf(serversAreOff);
+
+export interface StartOptions {
+  /**
+   * Keep the same ports on the host through `kill()`, `restart()` and `start()`. Default: `false`, and Docker
+   * hands out new ones at every start; {@link Server.ports} then follows.
+   */
+  pinned?: boolean;
+  /** Let `exec()` use iptables, `ss -K` and tc inside the container. Default: `false`. */
+  netAdmin?: boolean;
+}
+
+/** A server in a container. `Port` names its listeners. */
+export interface Server<Port extends string = string> {
+  /** Where the ports are: 127.0.0.1, unless the engine is another machine. */
+  readonly host: string;
+  /** The ports on the host as they are now. */
+  readonly ports: Readonly<Record<Port, number>>;
+  /** The server's first port, the usual one. */
+  readonly port: number;
+  /** For all else that testcontainers can do. Its own `restart()` can hang here: use {@link Server.restart}. */
+  readonly container: StartedTestContainer;
+  /** Freezes every process: connections stay open and silent, new ones open and are silent. */
+  pause(): Promise<void>;
+  /** Undoes {@link Server.pause}; what was sent meanwhile is answered now. */
+  unpause(): Promise<void>;
+  /** SIGKILL. Returns when it is gone: connections have ended, the ports refuse. */
+  kill(): Promise<void>;
+  /** Starts what was killed. Returns when the server answers. */
+  start(): Promise<void>;
+  /** SIGTERM (SIGKILL after a second), then start. Returns when the server answers. */
+  restart(): Promise<void>;
+  /** Runs a command in the container. */
+  exec(command: string[]): Promise<ExecResult>;
+  /** Removes the container, paused or dead as it may be. A second call does nothing. */
+  stop(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+export interface EchoOptions extends StartOptions {
+  /** Default: {@link makeCertificates}. */
+  certificates?: Certificates;
+  /** What the server shows on `tls` and `mutualTls`. Default: `certificates.server`. */
+  identity?: Identity;
+  /**
+   * Listen on a Unix socket, too, in a directory shared with the container. Works where the engine runs on this
+   * machine's kernel: not through Docker Desktop. Default: `false`.
+   */
+  unixSocket?: boolean;
+}
+
+/**
+ * The project's echo server (servers/echo).
+ *
+ * - `line`: `text\n` gets `Echo: text\n`, `PING\n` gets `PONG\n`
+ * - `raw`: bytes come back
+ * - `frames`: frames with a 4-byte big-endian length come back
+ * - `tls`: as `line` under TLS, ALPN `echo/1`; `WHO\n` gets `sni=… alpn=… client=…\n`
+ * - `mutualTls`: the same, for clients with a certificate of `certificates.ca`
+ */
+export interface EchoServer extends Server<'line' | 'raw' | 'frames' | 'tls' | 'mutualTls'> {
+  readonly certificates: Certificates;
+  /** The path of the line echo's Unix socket, `''` without `unixSocket`. */
+  readonly socketPath: string;
+}
+
+/** Starts the echo server. */
+export async function startEcho(options: EchoOptions = {}): Promise<EchoServer> {
+  const certificates = options.certificates ?? makeCertificates();
+  const identity = options.identity ?? certificates.server;
+  const directory = options.unixSocket ? await mkdtemp(join(tmpdir(), 'pulsepool-')) : '';
+  const command = 'echo-server -line :7000 -raw :7001 -frames :7002 -tls :7003 -mtls :7004'.split(' ');
+  command.push('-cert', '/tls/cert.pem', '-key', '/tls/key.pem', '-client-ca', '/tls/ca.pem');
+  if (directory !== '') {
+    command.push('-unix', '/run/pulsepool/echo.sock');
+    // Where user namespaces are remapped, the container's root is a stranger to this directory.
+    await chmod(directory, 0o777);
+  }
+  const server = await startServer(options, {
+    name: 'echo',
+    command,
+    ports: { line: 7000, raw: 7001, frames: 7002, tls: 7003, mutualTls: 7004 },
+    readyLog: /^ready/,
+    probe: { port: 'line', question: 'PING\n', answer: 'PONG\n' },
+    adjust(container) {
+      container.withCopyContentToContainer([
+        { content: identity.cert, target: '/tls/cert.pem' },
+        { content: identity.key, target: '/tls/key.pem' },
+        { content: certificates.ca, target: '/tls/ca.pem' },
+      ]);
+      if (directory !== '') container.withBindMounts([{ source: directory, target: '/run/pulsepool' }]);
+    },
+    cleanUp: () => (directory === '' ? Promise.resolve() : rm(directory, { recursive: true, force: true })),
+  });
+  return Object.assign(server, {
+    certificates,
+    socketPath: directory === '' ? '' : join(directory, 'echo.sock'),
+  });
+}
+
+/** socat, which sends every byte back: a server that nobody here wrote. One process for each connection. */
+export type SocatServer = Server<'raw'>;
+
+export async function startSocat(options: StartOptions = {}): Promise<SocatServer> {
+  return startServer(options, {
+    name: 'socat',
+    // Twice -d, or it doesn't log that it listens.
+    command: ['socat', '-d', '-d', 'TCP-LISTEN:7,fork,reuseaddr', 'EXEC:cat'],
+    ports: { raw: 7 },
+    readyLog: /listening on/,
+    probe: { port: 'raw', question: 'PING\n', answer: 'PING\n' },
+  });
+}
+
+/** Redis, without persistence and without a password. */
+export type RedisServer = Server<'redis'>;
+
+export async function startRedis(options: StartOptions = {}): Promise<RedisServer> {
+  return startServer(options, {
+    name: 'redis',
+    command: ['redis-server', '--protected-mode', 'no', '--save', ''],
+    ports: { redis: 6379 },
+    readyLog: /Ready to accept connections/,
+    probe: { port: 'redis', question: 'PING\r\n', answer: '+PONG\r\n' },
+  });
+}
+
+/**
+ * The line server that breaks on command (servers/misbehave, whose opening comment lists all commands).
+ *
+ * One connection is broken by the line it sends on `data`: `!silent`, `!late MS TEXT`, `!split MS TEXT`,
+ * `!half TEXT`, `!double TEXT`, `!bye TEXT`, `!drop`, `!reset`, `!stray MS`, `!strayfin MS`, `!garbage tls|http`,
+ * `!long N`, `!deaf`, `!ping MS`, `!ponged`. All are broken by {@link MisbehaveServer.control}.
+ */
+export interface MisbehaveServer extends Server<'data' | 'control'> {
+  /**
+   * `count`, `full on|off`, `mute on|off`, `idle MS`, `dropall`, `behave`: one command to the whole server, and
+   * its one-line answer. An unknown one is an error. `behave` and a restart turn off all that was set.
+   */
+  control(command: string): Promise<string>;
+  /** Connections to `data` that are open, and that were ever accepted since the server's start. */
+  count(): Promise<{ open: number; total: number }>;
+}
+
+export async function startMisbehave(options: StartOptions = {}): Promise<MisbehaveServer> {
+  const server = await startServer(options, {
+    name: 'misbehave',
+    command: ['misbehave-server', '-data', ':7100', '-control', ':7101'],
+    ports: { data: 7100, control: 7101 },
+    readyLog: /^ready/,
+    // Asked on the control port, so that count() tells of the test's connections only.
+    probe: { port: 'control', question: 'PING\n', answer: 'PONG\n' },
+  });
+  const control = async (command: string): Promise<string> => {
+    const answer = await ask(server.host, server.ports.control, `${command}\n`, 5_000);
+    if (answer.startsWith('unknown command')) throw new Error(answer);
+    return answer;
+  };
+  return Object.assign(server, {
+    control,
+    async count() {
+      const numbers = /^open=(\d+) total=(\d+)$/.exec(await control('count'));
+      return { open: Number(numbers?.[1]), total: Number(numbers?.[2]) };
+    },
+  });
+}
+
+/**
+ * Connects, sends `question`, and returns the first line that comes, without its end. Rejects when none has come
+ * after `timeoutMs`.
+ */
+export function ask(host: string, port: number, question: string, timeoutMs: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect({ host, port });
+    let received = '';
+    const fail = (reason: string) => {
+      clearTimeout(timer);
+      socket.destroy();
+      reject(new Error(`${reason} (asked ${JSON.stringify(question)} of ${host}:${port})`));
+    };
+    const timer = setTimeout(() => fail(`no answer within ${timeoutMs} ms`), timeoutMs);
+    socket.setEncoding('utf8');
+    socket.on('error', (error) => fail(error.message));
+    socket.on('end', () => fail('the connection ended without an answer'));
+    socket.on('data', (chunk: string) => {
+      received += chunk;
+      const end = received.indexOf('\n');
+      if (end === -1) return;
+      clearTimeout(timer);
+      socket.destroy();
+      resolve(received.slice(0, end).replace(/\r$/, ''));
+    });
+    socket.write(question);
+  });
+}
+
+interface Recipe<Port extends string> {
+  name: string;
+  command: string[];
+  /** The listeners' ports inside the container, the usual one first. */
+  ports: Record<Port, number>;
+  readyLog: RegExp;
+  /** How to know that it answers. An accepted connection proves nothing: Docker's proxy accepts before it. */
+  probe: { port: NoInfer<Port>; question: string; answer: string };
+  adjust?(container: GenericContainer): void;
+  cleanUp?(): Promise<void>;
+}
+
+async function startServer<Port extends string>(
+  options: StartOptions,
+  recipe: Recipe<Port>,
+): Promise<Server<Port>> {
+  const names = Object.keys(recipe.ports) as Port[];
+  const container = await startContainer(options, recipe, names);
+  // testcontainers knows neither pause nor kill, so those go to the engine's API.
+  const { container: engine } = await getContainerRuntimeClient();
+  const handle = engine.getById(container.getId());
+  const host = container.getHost();
+  let ports = Object.fromEntries(
+    names.map((name) => [name, container.getMappedPort(recipe.ports[name])]),
+  ) as Record<Port, number>;
+
+  /** Ports that are not pinned are others after each start. */
+  const readPorts = async () => {
+    const { NetworkSettings } = await handle.inspect();
+    ports = Object.fromEntries(
+      names.map((name) => [
+        name,
+        Number(NetworkSettings.Ports[`${recipe.ports[name]}/tcp`]?.[0]?.HostPort ?? Number.NaN),
+      ]),
+    ) as Record<Port, number>;
+  };
+  const ready = async () => {
+    await readPorts();
+    const { port, question, answer } = recipe.probe;
+    await untilAnswers(recipe.name, host, ports[port], question, answer);
+  };
+  let stopped: Promise<void> | undefined;
+  const stop = () => {
+    stopped ??= container.stop().then(() => recipe.cleanUp?.());
+    return stopped;
+  };
+  const server: Server<Port> = {
+    host,
+    container,
+    get ports() {
+      return ports;
+    },
+    get port() {
+      return Object.values<number>(ports)[0] ?? Number.NaN;
+    },
+    pause: async () => void (await handle.pause()),
+    unpause: async () => void (await handle.unpause()),
+    async kill() {
+      await handle.kill();
+      await handle.wait();
+    },
+    async start() {
+      await handle.start();
+      await ready();
+    },
+    async restart() {
+      await handle.restart({ t: 1 });
+      await ready();
+    },
+    exec: (command) => container.exec(command),
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
+  try {
+    await ready();
+    return server;
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function startContainer(
+  options: StartOptions,
+  recipe: Recipe<string>,
+  names: readonly string[],
+): Promise<StartedTestContainer> {
+  const image = process.env['PULSEPOOL_SERVERS_IMAGE'];
+  if (serversAreOff) {
+    throw new Error(
+      `PULSEPOOL_TEST_CONTAINERS=off, yet a test starts ${recipe.name}: use describeWithServers.`,
+    );
+  }
+  if (image === undefined) {
+    throw new Error('PULSEPOOL_SERVERS_IMAGE is not set: test/integration/global-setup.ts has not run.');
+  }
+  for (let attempt = 1; ; attempt++) {
+    let log = '';
+    const container = new GenericContainer(image)
+      .withCommand(recipe.command)
+      .withLabels({ [RUN_LABEL]: process.env['PULSEPOOL_TEST_RUN'] ?? 'unknown' })
+      .withStartupTimeout(20_000)
+      .withLogConsumer((stream) => stream.on('data', (chunk) => (log += String(chunk))))
+      // Not forListeningPorts: its connections would be counted by tests that count.
+      .withWaitStrategy(Wait.forLogMessage(recipe.readyLog));
+    const inside = names.map((name) => recipe.ports[name] ?? 0);
+    container.withExposedPorts(...(options.pinned ? await pinned(inside) : inside));
+    if (options.netAdmin) container.withAddedCapabilities('NET_ADMIN');
+    recipe.adjust?.(container);
+    try {
+      return await container.start();
+    } catch (error) {
+      // Between the look and the start someone else has taken a port. The rest is for teardown to remove.
+      if (options.pinned && attempt < 5 && /already (allocated|in use)/.test(String(error))) continue;
+      await recipe.cleanUp?.();
+      throw new Error(`${recipe.name} did not start: ${error}\n${log}`, { cause: error });
+    }
+  }
+}
+
+async function pinned(inside: readonly number[]): Promise<{ container: number; host: number }[]> {
+  const bindings: { container: number; host: number }[] = [];
+  for (const container of inside) {
+    let host = await freePort();
+    while (bindings.some((binding) => binding.host === host)) host = await freePort();
+    bindings.push({ container, host });
+  }
+  return bindings;
+}
+
+/** A free port below 32768, from where on the system and Docker hand out their own. */
+async function freePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(15_000, 32_768);
+    const free = await new Promise<boolean>((resolve) => {
+      const server = net.createServer();
+      server.once('error', () => resolve(false));
+      server.listen(port, '0.0.0.0', () => server.close(() => resolve(true)));
+    });
+    if (free) return port;
+  }
+}
+
+async function untilAnswers(
+  name: string,
+  host: string,
+  port: number,
+  question: string,
+  answer: string,
+): Promise<void> {
+  const deadline = Date.now() + 20_000;
+  for (;;) {
+    try {
+      const line = await ask(host, port, question, 1_000);
+      if (line === answer.trimEnd()) return;
+      throw new Error(`${JSON.stringify(line)} came instead of ${JSON.stringify(answer)}`);
+    } catch (error) {
+      if (Date.now() > deadline) throw new Error(`${name} does not answer: ${error}`, { cause: error });
+      await sleep(20);
+    }
+  }
+}
