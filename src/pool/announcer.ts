@@ -10,12 +10,16 @@ type Payload<Event extends keyof PoolEvents> = Parameters<PoolEvents[Event]>[0];
 /** The pool's events. */
 export class Announcer {
   readonly #emitter: EventEmitter = new EventEmitter();
+  // Nobody ever listened: the usual case, and the cheapest question.
+  #wasHeard = false;
 
   on<Event extends keyof PoolEvents>(event: Event, listener: PoolEvents[Event]): void {
+    this.#wasHeard = true;
     this.#emitter.on(event, listener);
   }
 
   once<Event extends keyof PoolEvents>(event: Event, listener: PoolEvents[Event]): void {
+    this.#wasHeard = true;
     this.#emitter.once(event, listener);
   }
 
@@ -26,7 +30,7 @@ export class Announcer {
 
   /** Whether anybody listens: ask before building a payload. */
   hears(event: keyof PoolEvents): boolean {
-    return this.#emitter.listenerCount(event) > 0;
+    return this.#wasHeard && this.#emitter.listenerCount(event) > 0;
   }
 
   /** Tells everybody. Call it last: a listener may call the pool again. */

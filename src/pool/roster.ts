@@ -45,7 +45,7 @@ export interface ReadyWatcher {
   readonly onFailed: (error: PulsepoolError) => void;
 }
 
-// A socket that spoke this recently is lent as it is. One that rested longer is given two turns of the event
+// A socket that spoke or was checked this recently is lent as it is. One that rested longer is given two turns of the event
 // loop first, in which a FIN or RST that the kernel holds is read: 2 us, no round trip. The bound is as short as
 // a stall of the loop that goes unnoticed.
 const FRESH_MS = 25;
@@ -131,7 +131,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     if (slot === undefined || this.waiters.size > 0 || slot.state.name !== 'idle') return undefined;
     const now = this.#parts.clock.now();
     const { connection } = slot.state;
-    if (now - connection.lastReadAt >= FRESH_MS) return undefined;
+    if (now - connection.lastReadAt >= FRESH_MS && now - slot.checkedAt >= FRESH_MS) return undefined;
     this.#shelf.remove(slot);
     return this.#lend(slot, connection, now, undefined);
   }
@@ -154,7 +154,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
       return;
     }
     connection.rest();
-    this.tally.move(slot, { name: 'idle', connection });
+    this.tally.takeBack(slot, connection);
     if (slot.isExpired) connection.end('lifetime');
     else this.#offer(slot, connection);
     if (this.#announcer.hears('released')) {
@@ -291,7 +291,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     waiter: Waiter<Lease<In, Out>> | undefined,
   ): Lease<In, Out> {
     const lease = new Lease(slot, connection, this, now);
-    this.tally.move(slot, { name: 'leased', connection, lease });
+    this.tally.lend(slot, connection, lease);
     connection.serve();
     slot.uses += 1;
     this.counters.acquired += 1;
@@ -317,7 +317,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
   #handOver(slot: Slot<In, Out>, connection: Connection<In, Out>): void {
     const now = this.#parts.clock.now();
     const silentMs = now - connection.lastReadAt;
-    if (silentMs < FRESH_MS) {
+    if (silentMs < FRESH_MS || now - slot.checkedAt < FRESH_MS) {
       this.#giveToWaiter(slot, connection, now);
       return;
     }
@@ -341,8 +341,8 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     if (state.name !== 'checking') return;
     if (state.by === 'borrow') this.#borrowChecks -= 1;
     this.tally.move(slot, { name: 'idle', connection: state.connection });
-    if (this.waiters.size > 0) this.#giveToWaiter(slot, state.connection, this.#parts.clock.now());
-    else this.#offer(slot, state.connection);
+    slot.checkedAt = this.#parts.clock.now();
+    this.#offer(slot, state.connection);
   }
 
   #giveToWaiter(slot: Slot<In, Out>, connection: Connection<In, Out>, now: number): void {

@@ -17,7 +17,6 @@
  * - `failed`: a `use` callback threw, or the handshake failed
  * - `destroyed`: the caller asked for it
  * - `detached`: the caller took the raw socket away
- * - `reset`: opened before `pool.reset()`
  * - `shutdown`: the pool closed
  */
 export type CloseReason =
@@ -35,5 +34,4 @@ export type CloseReason =
   | 'failed'
   | 'destroyed'
   | 'detached'
-  | 'reset'
   | 'shutdown';

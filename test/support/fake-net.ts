@@ -1,0 +1,147 @@
+/**
+ * A network in memory: dials are scripted, and the test holds the server's end of every socket. Streams are
+ * Node's own (`duplexPair`), so backpressure, FIN and destruction behave as on a socket.
+ */
+import { type Duplex, duplexPair } from 'node:stream';
+import type { Surroundings } from '../../src/create-pool.ts';
+import { DialError } from '../../src/transport/dial-error.ts';
+import { VirtualClock } from './virtual-clock.ts';
+
+/** How one dial ends. */
+export type DialOutcome =
+  | { readonly kind: 'open'; readonly afterMs?: number }
+  | { readonly kind: 'refuse'; readonly afterMs?: number; readonly retryable?: boolean }
+  | { readonly kind: 'hang' };
+
+/** The server's end of one socket. */
+export class FakePeer {
+  readonly stream: Duplex;
+  /** Everything the client has written. */
+  received = '';
+  isEnded = false;
+  readonly #client: Duplex;
+
+  constructor(stream: Duplex, client: Duplex) {
+    this.stream = stream;
+    this.#client = client;
+    stream.on('data', (chunk: Buffer) => {
+      this.received += chunk.toString('latin1');
+    });
+    stream.on('end', () => {
+      this.isEnded = true;
+      stream.end();
+    });
+    stream.on('error', () => undefined);
+  }
+
+  /** Whether the client's socket has been destroyed. */
+  get isClientGone(): boolean {
+    return this.#client.destroyed;
+  }
+
+  /** Sends bytes to the client. */
+  write(bytes: string | Uint8Array): void {
+    this.stream.write(bytes);
+  }
+
+  /** Closes with a FIN. */
+  fin(): void {
+    this.stream.end();
+  }
+
+  /** Breaks the connection as an RST would. */
+  reset(): void {
+    const error = Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' });
+    this.#client.destroy(error);
+  }
+}
+
+/** Scripted dials and the sockets they opened. */
+export class FakeNet {
+  readonly clock: VirtualClock = new VirtualClock();
+  readonly peers: FakePeer[] = [];
+  /** When each dial started, in virtual ms. */
+  readonly dialedAt: number[] = [];
+  /** Dials that have started and not ended. */
+  dialing = 0;
+  /** What the next dials do, in order; afterwards `outcome`. */
+  script: DialOutcome[] = [];
+  outcome: DialOutcome = { kind: 'open' };
+  /** Called for each new server end, before the client may use it. */
+  onPeer: (peer: FakePeer) => void = () => undefined;
+  random: () => number = () => 0.5;
+
+  /** For `createPoolIn`. */
+  get surroundings(): Surroundings {
+    return {
+      clock: this.clock,
+      random: () => this.random(),
+      dial: async (_options, clock, signal, adopt) => {
+        this.dialedAt.push(clock.now());
+        const outcome = this.script.shift() ?? this.outcome;
+        this.dialing += 1;
+        try {
+          const afterMs = outcome.kind === 'hang' ? Number.POSITIVE_INFINITY : (outcome.afterMs ?? 0);
+          if (afterMs > 0) await this.#delay(afterMs, signal);
+          signal.throwIfAborted();
+        } finally {
+          this.dialing -= 1;
+        }
+        if (outcome.kind !== 'open') throw refusal(outcome.kind === 'refuse' ? (outcome.retryable ?? true) : true);
+        const [client, server] = duplexPair({ allowHalfOpen: false });
+        const peer = new FakePeer(server, client);
+        this.peers.push(peer);
+        this.onPeer(peer);
+        return adopt(client);
+      },
+    };
+  }
+
+  /** The newest server end. */
+  get lastPeer(): FakePeer {
+    const peer = this.peers.at(-1);
+    if (peer === undefined) throw new Error('nothing was dialed yet');
+    return peer;
+  }
+
+  /** Server ends whose client socket is still there. */
+  get openSockets(): number {
+    return this.peers.filter((peer) => !peer.isClientGone).length;
+  }
+
+  #delay(ms: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const onAbort = (): void => {
+        timer.cancel();
+        reject(signal.reason);
+      };
+      const timer = this.clock.after(ms, () => {
+        signal.removeEventListener('abort', onAbort);
+        resolve();
+      });
+      signal.addEventListener('abort', onAbort, { once: true });
+    });
+  }
+}
+
+function refusal(retryable: boolean): DialError {
+  return new DialError('ERR_REFUSED', 'Could not connect to fake:1: the connection was refused.', {
+    phase: 'tcp',
+    endpoint: 'fake:1',
+    retryable,
+    hint: 'This is a test.',
+  });
+}
+
+/** Makes a peer answer each line with `Echo: <line>`, and `PING` with `PONG`. */
+export function echoLines(peer: FakePeer): void {
+  let pending = '';
+  peer.stream.on('data', (chunk: Buffer) => {
+    pending += chunk.toString('latin1');
+    for (let end = pending.indexOf('\n'); end >= 0; end = pending.indexOf('\n')) {
+      const line = pending.slice(0, end);
+      pending = pending.slice(end + 1);
+      peer.write(line === 'PING' ? 'PONG\n' : `Echo: ${line}\n`);
+    }
+  });
+}
