@@ -2,17 +2,17 @@
  * Framing: what the byte queue and the codecs cost beside the plainest code that does the same.
  *
  * Each row compares with a peer in the same run, in interleaved rounds, by medians: a machine that is slow today
- * is slow for both. Run it directly to print the rows; PULSEPOOL_DIST names another build.
+ * is slow for both. Run it directly to print the rows; PULSEPOOL_DIST names the folder of another build.
  */
 import { pathToFileURL } from 'node:url';
 
 const MIB = 1024 * 1024;
 const { PULSEPOOL_DIST } = process.env;
-const { ByteQueue, delimited, lengthPrefixed, lines } = await import(
-  PULSEPOOL_DIST === undefined
-    ? new URL('../dist/index.js', import.meta.url).href
-    : pathToFileURL(PULSEPOOL_DIST).href
-);
+const dist =
+  PULSEPOOL_DIST === undefined ? new URL('../dist/', import.meta.url) : pathToFileURL(`${PULSEPOOL_DIST}/`);
+const { delimited, lengthPrefixed, lines } = await import(new URL('index.js', dist).href);
+// The package exports its type only: a connection makes its own.
+const { ByteQueue } = await import(new URL('transport/byte-queue.js', dist).href);
 
 /**
  * Nanoseconds of one call, as the median of interleaved rounds.
@@ -164,7 +164,8 @@ function largeFrame() {
 
 function packets() {
   const chunks = cut(message(4 * MIB), 1400);
-  const times = race({ queue: decodeOne(chunks), list: listAndConcat(chunks) }, 21, 1);
+  // Under a millisecond each: many rounds, or the noise is all there is.
+  const times = race({ queue: decodeOne(chunks), list: listAndConcat(chunks) }, 201, 1);
   const each = race({ each: concatEachTime(chunks) }, 1, 1);
   return row(
     '4 MiB frame in 1,400-byte chunks, against list and concat',

@@ -32,6 +32,7 @@ fail() {
 # For all that keeps the engine from being had. $1 says why, in one line.
 fail_engine() {
   printf 'containers: Docker could be neither found nor started: %s\n' "$1" >&2
+  # shellcheck disable=SC2016
   printf 'containers: %s\n' \
     'Install and start Docker so that `docker version` shows a server, or run as root on Debian.' \
     'Set PULSEPOOL_TEST_CONTAINERS=off to leave these tests out.' >&2
@@ -180,7 +181,7 @@ ensure_base() {
   fi
   registry_reachable=no
   begun=$SECONDS
-  [ "$(uname -s)" = Linux ] && [ "$(id -u)" = 0 ] && has apt-get ||
+  { [ "$(uname -s)" = Linux ] && [ "$(id -u)" = 0 ] && has apt-get; } ||
     fail "The image $BASE could not be pulled. Pull it by hand, or run as root on Debian, where it can be built."
   say "$BASE can't be pulled here, so it is built from Debian's packages"
   has mmdebstrap || apt_install mmdebstrap ||
@@ -237,13 +238,13 @@ report_ryuk() {
   # Set by a caller who has asked before, in this run.
   if [ "${TESTCONTAINERS_RYUK_DISABLED:-}" != true ]; then
     [ -n "$image" ] || image=$(grep -oE 'testcontainers/ryuk:[0-9.]+' "$reaper" 2>/dev/null | head -n 1) || true
-    if [ -n "$image" ]; then
-      if image_id "$image" >/dev/null; then return; fi
-      if [ "$registry_reachable" != no ] && within 20 docker pull --quiet "$image" >/dev/null 2>&1 </dev/null; then
-        return
-      fi
+    # Not installed yet: whoever starts the tests will ask again.
+    [ -n "$image" ] || return 0
+    if image_id "$image" >/dev/null; then return; fi
+    if [ "$registry_reachable" != no ] && within 20 docker pull --quiet "$image" >/dev/null 2>&1 </dev/null; then
+      return
     fi
-    say "${image:-the image of Ryuk} can't be pulled here, so the tests clean up by themselves"
+    say "$image can't be pulled here, so the tests clean up by themselves"
   fi
   printf 'TESTCONTAINERS_RYUK_DISABLED=true\n'
 }

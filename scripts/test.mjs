@@ -25,11 +25,17 @@ const totals = { passed: 0, failed: 0, skipped: 0 };
 /** @type {string[]} */
 const failures = [];
 
+const needsContainers = !containersAreOff && (only === undefined || only === 'integration');
+const containers = needsContainers
+  ? run('bash', [join(root, 'scripts', 'docker-env.sh')], { show: 'errors' })
+  : undefined;
 try {
   await ensureInstalled();
   await everything();
 } catch (error) {
   failed(`${error instanceof Error ? error.message : error}`);
+  // It may still be at work, and has a voice: the last line is to be ours.
+  await containers;
 }
 
 for (const failure of failures) console.log(`failed: ${failure}`);
@@ -42,11 +48,6 @@ console.log(`${totals.passed} passed, ${totals.failed} failed`);
 process.exitCode = totals.failed > 0 ? 1 : 0;
 
 async function everything() {
-  const needsContainers = !containersAreOff && (only === undefined || only === 'integration');
-  const containers = needsContainers
-    ? run('bash', [join(root, 'scripts', 'docker-env.sh')], { show: 'errors' })
-    : undefined;
-
   if (only === undefined) {
     await check('lint and format', tool('biome'), ['check', '.']);
     await check('types', tool('tsc'), ['-p', 'tsconfig.test.json']);

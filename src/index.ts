@@ -35,7 +35,7 @@ export type { Lease } from './pool/lease.ts';
 export type { AcquireOptions, CloseOptions, CloseReport, Pool } from './pool/pool.ts';
 export type { RequestOptions } from './pool/request.ts';
 export type { PoolStats } from './pool/stats.ts';
-export type { ByteQueue } from './transport/byte-queue.ts';
+export { ByteQueue } from './transport/byte-queue.ts';
 export type { CloseReason } from './transport/close-reason.ts';
 export type { Codec, CodecSource, EncodedFrame } from './transport/codec.ts';
 export type { CallOptions, DuplexSocket, SendOptions } from './transport/connection.ts';

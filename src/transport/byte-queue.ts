@@ -402,8 +402,12 @@ export class ByteQueue {
     let within = firstWithin;
     let filled = 0;
     while (filled < n) {
+      const source = this.#segment(segment);
       const end = Math.min(this.#segmentEnd(segment), within + n - filled);
-      filled += this.#segment(segment).copy(copy, filled, within, end);
+      // A whole chunk is the usual case, and `set` its faster way.
+      if (within === 0 && end === source.length) copy.set(source, filled);
+      else source.copy(copy, filled, within, end);
+      filled += end - within;
       segment += 1;
       within = 0;
     }

@@ -45,8 +45,8 @@ const KNOWN: readonly (keyof DelimitedOptions)[] = ['delimiter', 'maxFrameBytes'
  * Frames that end with a delimiter.
  *
  * A message that the other side would cut elsewhere, because it contains a delimiter or makes one together
- * with its own, is refused with a FrameError. Messages above 16 KiB are not copied: don't change them before
- * they are written.
+ * with its own, is refused with a FrameError. Messages above 16 KiB, and those that bring their delimiter, are
+ * not copied: don't change them before they are written.
  */
 export function delimited(options: DelimitedOptions): Codec<Uint8Array | string, Buffer> {
   checkKeys('delimited()', options, KNOWN);

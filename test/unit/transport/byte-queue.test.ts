@@ -1,3 +1,6 @@
+import { setImmediate } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { ByteQueue, MAX_NEEDLES } from '../../../src/transport/byte-queue.ts';
 
@@ -181,6 +184,30 @@ describe('a byte queue', () => {
       queue.push(one);
       one[0] = 0;
       expect(queue.takeAll().toString()).toBe('starta');
+    });
+
+    it('lets go of each chunk as soon as its last byte is taken', async () => {
+      setFlagsFromString('--expose-gc');
+      const collect: () => void = runInNewContext('gc');
+      const refs = Array.from({ length: 6 }, (_, index) => {
+        const one = chunk(2000, index);
+        queue.push(one);
+        return new WeakRef(one);
+      });
+      const held = () => refs.map((ref) => ref.deref() !== undefined);
+      queue.skip(3999);
+      // A WeakRef holds its target until the running job ends.
+      await setImmediate();
+      collect();
+      expect(held()).toEqual([false, true, true, true, true, true]);
+      await setImmediate();
+      queue.skip(4001);
+      collect();
+      expect(held()).toEqual([false, false, false, false, true, true]);
+      await setImmediate();
+      queue.clear();
+      collect();
+      expect(held()).toEqual([false, false, false, false, false, false]);
     });
 
     it('takes a few bytes for each byte that comes in packets of one', () => {
