@@ -85,15 +85,23 @@ export class TimerHold implements ProcessHold {
   }
 }
 
-/** Resolves after `ms`, or as soon as `signal` is aborted: look at the signal afterwards. */
-export function pause(ms: number, clock: Clock, signal: AbortSignal | undefined): Promise<void> {
+/** Resolves after `ms`, or as soon as one of `signals` is aborted: look at them afterwards. */
+export function pause(
+  ms: number,
+  clock: Clock,
+  ...signals: readonly (AbortSignal | undefined)[]
+): Promise<void> {
   return new Promise((resolve) => {
+    if (signals.some((signal) => signal?.aborted === true)) {
+      resolve();
+      return;
+    }
     const done = (): void => {
       timer.cancel();
-      signal?.removeEventListener('abort', done);
+      for (const signal of signals) signal?.removeEventListener('abort', done);
       resolve();
     };
     const timer = clock.after(ms, done);
-    signal?.addEventListener('abort', done, { once: true });
+    for (const signal of signals) signal?.addEventListener('abort', done, { once: true });
   });
 }

@@ -20,14 +20,21 @@ export type Dialer = <T>(
   adopt: (socket: DuplexSocket) => T,
 ) => Promise<T>;
 
-/** The world around a pool: time, chance and the network. */
+/** The world around a pool: time, chance, the process and the network. */
 export interface Surroundings {
   readonly clock: Clock;
   readonly random: RandomSource;
+  /** What keeps the process alive, one for each pool. */
+  readonly makeHold: () => Pick<TimerHold, 'take' | 'drop' | 'end'>;
   readonly dial: Dialer;
 }
 
-const REAL: Surroundings = { clock: systemClock, random: Math.random, dial };
+const REAL: Surroundings = {
+  clock: systemClock,
+  random: Math.random,
+  makeHold: () => new TimerHold(),
+  dial,
+};
 
 /**
  * Makes a pool of sockets to one server. Nothing is dialed before the next turn of the event loop, and nothing
@@ -41,9 +48,17 @@ export function createPool<In, Out>(options: PoolOptions<In, Out>): Pool<In, Out
 
 /** The same in surroundings of one's own: how the tests pass a clock, chance and a network. */
 export function createPoolIn<In, Out>(around: Surroundings, given: PoolOptions<In, Out>): Pool<In, Out> {
+  return assemble(around, given).pool;
+}
+
+/** The pool and the roster behind it, which tests audit. */
+export function assemble<In, Out>(
+  around: Surroundings,
+  given: PoolOptions<In, Out>,
+): { readonly pool: Pool<In, Out>; readonly roster: Roster<In, Out> } {
   const options = resolveOptions(given);
   const { clock, random } = around;
-  const hold = new TimerHold();
+  const hold = around.makeHold();
   const endpoint = endpointName(options.endpoint);
   const profile: ConnectionProfile<In, Out> = {
     endpoint,
@@ -69,7 +84,7 @@ export function createPoolIn<In, Out>(around: Surroundings, given: PoolOptions<I
     announcer,
   );
   const { max, maxIdle, min, retry } = options;
-  return new Pool({
+  const pool = new Pool({
     roster,
     announcer,
     clock,
@@ -77,6 +92,7 @@ export function createPoolIn<In, Out>(around: Surroundings, given: PoolOptions<I
     sizes: { min, maxIdle, max },
     request: { endpoint, retry, clock, random, hold },
   });
+  return { pool, roster };
 }
 
 /** One attempt: DNS, TCP, TLS and handshake, under one deadline. */
@@ -90,11 +106,13 @@ async function connect<In, Out>(
   const { clock } = around;
   const { connectTimeoutMs, onConnect } = options;
   const deadlineAt = clock.now() + connectTimeoutMs;
+  // Before the dial: a factory that throws inside a socket's event would end the process.
+  const codec = options.makeCodec();
   const connection = await around.dial(
     options,
     clock,
     signal,
-    (socket) => new Connection(slot.id, socket, options.makeCodec(), profile, slot),
+    (socket) => new Connection(slot.id, socket, codec, profile, slot),
   );
   if (onConnect !== undefined) {
     const parts = { onConnect, endpoint: profile.endpoint, connectTimeoutMs, clock };

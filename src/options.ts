@@ -120,18 +120,30 @@ const KEYS = [
 const HEARTBEAT_KEYS = ['intervalMs', 'timeoutMs', 'maxMissed', 'ping', 'isPong', 'answer'];
 const RETRY_KEYS = ['retries', 'baseMs', 'capMs'];
 
-// What generic-pool and other pools call the same thing.
-const OTHER_NAMES: Readonly<Record<string, string>> = {
-  acquireTimeoutMillis: 'acquireTimeoutMs',
-  idleTimeoutMillis: 'idleTimeoutMs',
-  connectionTimeoutMillis: 'connectTimeoutMs',
-  connectTimeout: 'connectTimeoutMs',
-  maximumPoolSize: 'max',
-  minimumIdle: 'min',
-  maxLifetime: 'maxLifetimeMs',
-  socketPath: 'path',
-  hostname: 'host',
-};
+// What other pools and Node call the same thing.
+const OTHER_NAMES: ReadonlyMap<string, string> = new Map([
+  // generic-pool, tarn
+  ['acquireTimeoutMillis', 'acquireTimeoutMs'],
+  ['createTimeoutMillis', 'connectTimeoutMs'],
+  ['idleTimeoutMillis', 'idleTimeoutMs'],
+  ['softIdleTimeoutMillis', 'idleTimeoutMs'],
+  // pg, mysql2
+  ['connectionTimeoutMillis', 'acquireTimeoutMs'],
+  ['connectionLimit', 'max'],
+  ['maxLifetimeSeconds', 'maxLifetimeMs'],
+  // HikariCP
+  ['maximumPoolSize', 'max'],
+  ['minimumIdle', 'min'],
+  ['connectionTimeout', 'acquireTimeoutMs'],
+  ['idleTimeout', 'idleTimeoutMs'],
+  ['maxLifetime', 'maxLifetimeMs'],
+  ['keepaliveTime', 'heartbeat.intervalMs'],
+  // undici, ioredis, node:net
+  ['connections', 'max'],
+  ['connectTimeout', 'connectTimeoutMs'],
+  ['socketPath', 'path'],
+  ['hostname', 'host'],
+]);
 
 /** Options with every default filled in. */
 export interface ResolvedOptions<In, Out> {
@@ -164,15 +176,15 @@ export interface ResolvedOptions<In, Out> {
 export function resolveOptions<In, Out>(options: PoolOptions<In, Out>): ResolvedOptions<In, Out> {
   if (typeof options === 'object' && options !== null) {
     for (const key of Object.keys(options)) {
-      const name = OTHER_NAMES[key];
+      const name = OTHER_NAMES.get(key);
       if (name !== undefined) throw invalidOption(key, `be called \`${name}\``, key);
     }
   }
   checkKeys('createPool()', options, KEYS);
-  const max = checkInteger('max', options.max ?? DEFAULTS.max, { min: 1 });
-  const min = checkInteger('min', options.min ?? DEFAULTS.min, { min: 0 });
+  const max = checkInteger('max', given(options.max, DEFAULTS.max), { min: 1 });
+  const min = checkInteger('min', given(options.min, DEFAULTS.min), { min: 0 });
   if (min > max) throw invalidOption('min', `be at most \`max\` (${max})`, min);
-  const maxIdle = checkInteger('maxIdle', options.maxIdle ?? max, { min: 0 });
+  const maxIdle = checkInteger('maxIdle', given(options.maxIdle, max), { min: 0 });
   if (maxIdle > max) throw invalidOption('maxIdle', `be at most \`max\` (${max})`, maxIdle);
   if (maxIdle < min) throw invalidOption('maxIdle', `be at least \`min\` (${min})`, maxIdle);
   return Object.freeze({
@@ -204,7 +216,7 @@ type Times = Record<(typeof TIMES)[number], number>;
 
 function resolveTimes(options: Partial<Times>): Times {
   const times: Times = { ...pick(DEFAULTS, TIMES) };
-  for (const name of TIMES) times[name] = checkDuration(name, options[name] ?? DEFAULTS[name], 1);
+  for (const name of TIMES) times[name] = checkDuration(name, given(options[name], DEFAULTS[name]), 1);
   return times;
 }
 
@@ -240,8 +252,13 @@ function resolveTls(tls: unknown): TlsOptions | undefined {
 function resolveCodec<In, Out>(source: CodecSource<In, Out>): () => Codec<In, Out> {
   if (typeof source === 'function') {
     // Made once here, so that a factory that can't work fails now and not at the first dial.
-    checkCodec(source());
-    return source;
+    const make = (): Codec<In, Out> => {
+      const codec = source();
+      checkCodec(codec);
+      return codec;
+    };
+    make();
+    return make;
   }
   checkCodec(source);
   return () => source;
@@ -265,9 +282,9 @@ function checkCodec(codec: unknown): void {
 }
 
 function resolveHeartbeat<In, Out>(
-  given: HeartbeatOptions<In, Out> | undefined,
+  source: HeartbeatOptions<In, Out> | undefined,
 ): Pick<ResolvedOptions<In, Out>, 'heartbeat' | 'probe' | 'answer'> {
-  const options = given ?? {};
+  const options = given(source, {});
   checkKeys('heartbeat', options, HEARTBEAT_KEYS);
   const isPong = optionalFunction('heartbeat.isPong', options.isPong);
   const { ping } = options;
@@ -279,11 +296,15 @@ function resolveHeartbeat<In, Out>(
     heartbeat: {
       intervalMs: checkDuration(
         'heartbeat.intervalMs',
-        options.intervalMs ?? DEFAULTS.heartbeat.intervalMs,
+        given(options.intervalMs, DEFAULTS.heartbeat.intervalMs),
         1,
       ),
-      timeoutMs: checkDuration('heartbeat.timeoutMs', options.timeoutMs ?? DEFAULTS.heartbeat.timeoutMs, 1),
-      maxMissed: checkInteger('heartbeat.maxMissed', options.maxMissed ?? DEFAULTS.heartbeat.maxMissed, {
+      timeoutMs: checkDuration(
+        'heartbeat.timeoutMs',
+        given(options.timeoutMs, DEFAULTS.heartbeat.timeoutMs),
+        1,
+      ),
+      maxMissed: checkInteger('heartbeat.maxMissed', given(options.maxMissed, DEFAULTS.heartbeat.maxMissed), {
         min: 1,
       }),
     },
@@ -292,14 +313,19 @@ function resolveHeartbeat<In, Out>(
   };
 }
 
-function resolveRetry(given: RetryOptions | undefined): ResolvedOptions<never, never>['retry'] {
-  const options = given ?? {};
+function resolveRetry(source: RetryOptions | undefined): ResolvedOptions<never, never>['retry'] {
+  const options = given(source, {});
   checkKeys('retry', options, RETRY_KEYS);
-  const retries = checkInteger('retry.retries', options.retries ?? DEFAULTS.retry.retries, { min: 0 });
-  const baseMs = checkDuration('retry.baseMs', options.baseMs ?? DEFAULTS.retry.baseMs, 1);
-  const capMs = checkDuration('retry.capMs', options.capMs ?? DEFAULTS.retry.capMs, 1);
+  const retries = checkInteger('retry.retries', given(options.retries, DEFAULTS.retry.retries), { min: 0 });
+  const baseMs = checkDuration('retry.baseMs', given(options.baseMs, DEFAULTS.retry.baseMs), 1);
+  const capMs = checkDuration('retry.capMs', given(options.capMs, DEFAULTS.retry.capMs), 1);
   if (capMs < baseMs) throw invalidOption('retry.capMs', `be at least \`retry.baseMs\` (${baseMs})`, capMs);
   return { retries, baseMs, capMs };
+}
+
+/** The value, or its default when it is left out. `null` is a value, and refused like any other wrong one. */
+function given<T>(value: T | undefined, fallback: T): T {
+  return value === undefined ? fallback : value;
 }
 
 function optionalFunction<T>(name: string, value: T | undefined): T | undefined {

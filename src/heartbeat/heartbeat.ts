@@ -38,6 +38,10 @@ export interface Beat {
   readonly target: HeartbeatTarget;
   phase: Phase;
   pingedAt: number;
+  /** When the last byte was read that a verdict has counted as life. */
+  heardAt: number;
+  /** Verdicts in a row that such a byte has put off. */
+  pardons: number;
   missed: number;
   /** Pings allowed to go unanswered; 1 while a borrower waits for the verdict. */
   allowed: number;
@@ -86,6 +90,8 @@ export class Heartbeat {
       target,
       phase: 'quiet',
       pingedAt: 0,
+      heardAt: 0,
+      pardons: 0,
       missed: 0,
       allowed: this.#settings.maxMissed,
       dueAt: UNSCHEDULED,
@@ -111,7 +117,11 @@ export class Heartbeat {
     if (beat.phase === 'ended') return 0;
     beat.phase = 'quiet';
     beat.missed = 0;
+    beat.pardons = 0;
     beat.allowed = this.#settings.maxMissed;
+    // It was due for its verdict, which may be further off than the next ping when timeoutMs is the longer one.
+    const nextAt = beat.target.lastReadAt + this.#interval();
+    if (nextAt < beat.dueAt) this.#schedule(beat, nextAt);
     return this.#clock.now() - beat.pingedAt;
   }
 
@@ -160,8 +170,9 @@ export class Heartbeat {
   #look(beat: Beat, at: number, now: number): void {
     if (beat.phase === 'awaiting') {
       const lateMs = now - at;
+      const { pingedAt } = beat;
       // One turn: timers run before the poll phase, so a pong may already be in the kernel.
-      this.#clock.turn(() => this.#judge(beat, lateMs));
+      this.#clock.turn(() => this.#judge(beat, pingedAt, lateMs));
       return;
     }
     if (beat.phase === 'missed') {
@@ -177,7 +188,8 @@ export class Heartbeat {
     const previous = beat.phase;
     beat.phase = 'awaiting';
     beat.pingedAt = now;
-    if (beat.target.ping()) {
+    beat.heardAt = now;
+    if (this.#isPinged(beat)) {
       this.#schedule(beat, now + this.#settings.timeoutMs);
       return;
     }
@@ -188,33 +200,55 @@ export class Heartbeat {
     this.#schedule(beat, now + this.#interval() / 4);
   }
 
+  /** A target whose ping throws is lost; the heartbeat of the others must go on. */
+  #isPinged(beat: Beat): boolean {
+    try {
+      return beat.target.ping();
+    } catch {
+      this.#condemn(beat);
+      return false;
+    }
+  }
+
   #isEnded(beat: Beat): boolean {
     return beat.phase === 'ended';
   }
 
-  #judge(beat: Beat, lateMs: number): void {
+  #judge(beat: Beat, pingedAt: number, lateMs: number): void {
     if (beat.phase !== 'awaiting') {
       if (beat.phase === 'quiet') this.#schedule(beat, beat.target.lastReadAt + this.#interval());
       return;
     }
+    // Answered and pinged again in the turn between: that ping has a verdict of its own.
+    if (beat.pingedAt !== pingedAt) return;
     const now = this.#clock.now();
-    const { timeoutMs, intervalMs } = this.#settings;
-    // A byte since the ping is life, even when it did not finish the pong: wait for the rest.
-    const isAlive = beat.target.lastReadAt > beat.pingedAt;
-    const wasSuspended = lateMs > Math.max(SUSPENDED_MS, timeoutMs / 2);
-    if (isAlive || wasSuspended) {
-      if (wasSuspended) this.#onSuspended(lateMs);
+    const { timeoutMs, intervalMs, maxMissed } = this.#settings;
+    if (lateMs > Math.max(SUSPENDED_MS, timeoutMs / 2)) {
+      this.#onSuspended(lateMs);
       this.#ping(beat, now);
+      return;
+    }
+    // A byte since the ping is life, even when it did not finish the pong: wait for the rest. Not for ever: who
+    // talks and never answers can serve nobody.
+    const { lastReadAt } = beat.target;
+    if (lastReadAt > beat.heardAt && beat.pardons < maxMissed) {
+      beat.heardAt = lastReadAt;
+      beat.pardons += 1;
+      this.#schedule(beat, now + timeoutMs);
       return;
     }
     beat.missed += 1;
     if (beat.missed >= beat.allowed) {
-      beat.phase = 'ended';
-      beat.target.onDead(beat.missed);
+      this.#condemn(beat);
       return;
     }
     beat.phase = 'missed';
     this.#schedule(beat, Math.max(now, beat.pingedAt + intervalMs * (1 - JITTER * this.#random())));
     beat.target.onMissed(beat.missed);
+  }
+
+  #condemn(beat: Beat): void {
+    beat.phase = 'ended';
+    beat.target.onDead(beat.missed);
   }
 }

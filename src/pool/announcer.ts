@@ -1,50 +1,96 @@
 /**
- * Tells listeners what happened. A listener that throws is reported as a process warning and can harm nothing
- * of the pool's; nothing is built when nobody listens.
+ * Tells listeners what happened. Nothing is built when nobody listens.
+ *
+ * A listener is called after the step that it hears of, never in the middle of it, in the order of the facts and
+ * in the async context in which the pool was made. It may call the pool; if it throws, or returns a promise that
+ * rejects, that is reported as a process warning and harms nobody.
  */
+import { AsyncResource } from 'node:async_hooks';
 import { EventEmitter } from 'eventemitter3';
 import type { PoolEvents } from '../events.ts';
 
-type Payload<Event extends keyof PoolEvents> = Parameters<PoolEvents[Event]>[0];
+type EventName = keyof PoolEvents;
+type Payload<Event extends EventName> = Parameters<PoolEvents[Event]>[0];
+type Guard = (payload: unknown) => void;
 
 /** The pool's events. */
 export class Announcer {
   readonly #emitter: EventEmitter = new EventEmitter();
+  // One guard for each event and listener, so that off() finds it again.
+  readonly #guards: Map<EventName, WeakMap<object, Guard>> = new Map();
+  readonly #context: AsyncResource = new AsyncResource('pulsepool.events');
+  #outbox: (readonly [EventName, unknown])[] = [];
   // Nobody ever listened: the usual case, and the cheapest question.
   #wasHeard = false;
 
-  on<Event extends keyof PoolEvents>(event: Event, listener: PoolEvents[Event]): void {
+  on<Event extends EventName>(event: Event, listener: PoolEvents[Event]): void {
     this.#wasHeard = true;
-    this.#emitter.on(event, listener);
+    this.#emitter.on(event, this.#guard(event, listener));
   }
 
-  once<Event extends keyof PoolEvents>(event: Event, listener: PoolEvents[Event]): void {
+  once<Event extends EventName>(event: Event, listener: PoolEvents[Event]): void {
     this.#wasHeard = true;
-    this.#emitter.once(event, listener);
+    this.#emitter.once(event, this.#guard(event, listener));
   }
 
-  off<Event extends keyof PoolEvents>(event: Event, listener: PoolEvents[Event]): void {
-    // A listener added by once() is removed too; eventemitter3 compares the function itself.
-    this.#emitter.off(event, listener);
+  off<Event extends EventName>(event: Event, listener: PoolEvents[Event]): void {
+    const guard = this.#guards.get(event)?.get(listener);
+    // Without a function, eventemitter3 would remove every listener of the event.
+    if (guard !== undefined) this.#emitter.off(event, guard);
   }
 
-  /** Whether anybody listens: ask before building a payload. */
-  hears(event: keyof PoolEvents): boolean {
+  /** Whether anybody listens. */
+  hears(event: EventName): boolean {
     return this.#wasHeard && this.#emitter.listenerCount(event) > 0;
   }
 
-  /** Tells everybody. Call it last: a listener may call the pool again. */
-  tell<Event extends keyof PoolEvents>(event: Event, payload: Payload<Event>): void {
-    try {
-      this.#emitter.emit(event, payload);
-    } catch (error) {
-      const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
-      process.emitWarning(`A listener of '${event}' threw: ${what}`, 'PulsepoolWarning');
-    }
+  /** Tells everybody, soon. `build` is called now, if anybody listens. */
+  tell<Event extends EventName>(event: Event, build: () => Payload<Event>): void {
+    if (!this.hears(event)) return;
+    this.#outbox.push([event, build()]);
+    if (this.#outbox.length > 1) return;
+    void Promise.resolve().then(() => this.#deliver());
   }
 
-  /** Forgets every listener. */
+  /** Tells what is still untold, and forgets every listener. */
   end(): void {
+    this.#deliver();
     this.#emitter.removeAllListeners();
   }
+
+  #deliver(): void {
+    const outbox = this.#outbox;
+    this.#outbox = [];
+    this.#context.runInAsyncScope(() => {
+      for (const [event, payload] of outbox) this.#emitter.emit(event, payload);
+    });
+  }
+
+  #guard<Event extends EventName>(event: Event, listener: PoolEvents[Event]): Guard {
+    if (typeof listener !== 'function') throw new TypeError(`The listener of '${event}' must be a function`);
+    let guards = this.#guards.get(event);
+    if (guards === undefined) {
+      guards = new WeakMap();
+      this.#guards.set(event, guards);
+    }
+    let guard = guards.get(listener);
+    if (guard === undefined) {
+      const call = listener as (payload: unknown) => unknown;
+      guard = (payload) => {
+        try {
+          const result = call(payload);
+          if (result instanceof Promise) result.catch((error: unknown) => warn(event, error));
+        } catch (error) {
+          warn(event, error);
+        }
+      };
+      guards.set(listener, guard);
+    }
+    return guard;
+  }
+}
+
+function warn(event: EventName, error: unknown): void {
+  const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  process.emitWarning(`A listener of '${event}' threw: ${what}`, 'PulsepoolWarning');
 }

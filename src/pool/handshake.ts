@@ -41,8 +41,11 @@ export async function handshake<In, Out>(
 ): Promise<void> {
   const { clock, connectTimeoutMs, endpoint, onConnect } = parts;
   const deadline = new AbortController();
+  let isOver = false;
   const timer = clock.after(Math.max(0, remainingMs), () => {
-    clock.turn(() => deadline.abort(dialTimeout('handshake', endpoint, connectTimeoutMs)));
+    clock.turn(() => {
+      if (!isOver) deadline.abort(dialTimeout('handshake', endpoint, connectTimeoutMs));
+    });
   });
   const onAbort = (): void => deadline.abort(signal.reason);
   signal.addEventListener('abort', onAbort, { once: true });
@@ -54,13 +57,18 @@ export async function handshake<In, Out>(
       Promise.resolve(onConnect(lease, { signal: deadline.signal })).then(resolve, reject);
     });
     lease.finish();
+    if (!connection.isOpen) throw connection.error ?? lostInside(endpoint);
     if (!connection.isClean) throw unfinished(endpoint);
-    connection.rest();
+    connection.rest(true);
   } catch (error) {
-    const reason = deadline.signal.aborted ? deadline.signal.reason : explain(error, endpoint);
+    const reason = deadline.signal.aborted
+      ? deadline.signal.reason
+      : // What the server did to the socket says more than what onConnect made of it.
+        explain(connection.error instanceof DialError ? connection.error : error, endpoint);
     connection.destroy('failed', reason instanceof PulsepoolError ? reason : undefined);
     throw reason;
   } finally {
+    isOver = true;
     timer.cancel();
     signal.removeEventListener('abort', onAbort);
   }
@@ -77,6 +85,15 @@ function unfinished(endpoint: string): DialError {
       hint: 'Await every reply in onConnect: an unread one would reach the first caller.',
     },
   );
+}
+
+function lostInside(endpoint: string): DialError {
+  return new DialError('ERR_HANDSHAKE', `onConnect ended the connection to ${endpoint} itself.`, {
+    phase: 'handshake',
+    endpoint,
+    retryable: false,
+    hint: 'Leave the lease as it is: throw to refuse the connection; it can’t be detached or destroyed here.',
+  });
 }
 
 function explain(error: unknown, endpoint: string): DialError {

@@ -5,11 +5,20 @@
  */
 import { createPool, type Pool as GenericPool } from 'generic-pool';
 
+interface Entering<T> {
+  readonly entry: T;
+  readonly birth: () => Promise<void>;
+}
+
 /** A bounded set of things that are made by a promise and removed by hand. */
 export class Ledger<T extends object> {
   readonly #max: number;
   readonly #books: GenericPool<T>;
-  #next: { readonly entry: T; readonly birth: () => Promise<void> } | undefined;
+  // What create is to make, in order: generic-pool may call it a few microtasks after it was asked.
+  readonly #entering: Entering<T>[] = [];
+  // generic-pool gives whatever is born first to whoever asked first. Each entry's own `enter` is told instead,
+  // or dials that overtake each other would be mistaken for one another.
+  readonly #onLent: Map<T, () => void> = new Map();
   #open = 0;
 
   constructor(max: number) {
@@ -18,8 +27,7 @@ export class Ledger<T extends object> {
       {
         // generic-pool calls create again at once when it fails, so ours never does (trap 1: 17,766 dials in 1 s).
         create: async () => {
-          const next = this.#next;
-          this.#next = undefined;
+          const next = this.#entering.shift();
           if (next === undefined) throw new Error('bug: generic-pool created an entry that nobody asked for');
           await next.birth();
           return next.entry;
@@ -51,11 +59,16 @@ export class Ledger<T extends object> {
    * Enters `entry` on the books at once and runs `birth`, which must never reject. Resolves when `entry` can be
    * removed. Ask `hasRoom` first.
    */
-  async enter(entry: T, birth: () => Promise<void>): Promise<void> {
-    this.#next = { entry, birth };
+  enter(entry: T, birth: () => Promise<void>): Promise<void> {
     this.#open += 1;
-    // With room left, generic-pool calls create within this call.
-    await this.#books.acquire();
+    this.#entering.push({ entry, birth });
+    return new Promise((resolve, reject) => {
+      this.#onLent.set(entry, resolve);
+      this.#books.acquire().then((lent) => {
+        this.#onLent.get(lent)?.();
+        this.#onLent.delete(lent);
+      }, reject);
+    });
   }
 
   /** Strikes `entry` off: its place is free at once. */

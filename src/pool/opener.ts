@@ -21,6 +21,7 @@ export type Opening<In, Out> =
 
 /** What an opener needs. */
 export interface OpenerParts<In, Out> {
+  readonly endpoint: string;
   /** One attempt: dial and handshake. Destroys what comes late. */
   readonly connect: (slot: Slot<In, Out>, signal: AbortSignal) => Promise<Connection<In, Out>>;
   readonly backoff: Backoff;
@@ -48,7 +49,7 @@ export class Opener<In, Out> {
     this.#parts = parts;
   }
 
-  /** Opens one connection. Never rejects. */
+  /** Opens one connection. Never rejects: generic-pool would ask again at once, for ever. */
   async open(slot: Slot<In, Out>): Promise<Opening<In, Out>> {
     try {
       const connection = await pRetry(() => this.#attempt(slot), {
@@ -61,12 +62,9 @@ export class Opener<In, Out> {
       this.#isDown = false;
       return { kind: 'opened', connection };
     } catch (error) {
-      if (error instanceof PulsepoolError) {
-        this.#isDown = true;
-        return { kind: 'failed', error };
-      }
-      if (error instanceof Elided || this.#parts.signal.aborted) return { kind: 'elided' };
-      throw error;
+      if (error instanceof Elided) return { kind: 'elided' };
+      this.#isDown = true;
+      return { kind: 'failed', error: this.#explain(error) };
     }
   }
 
@@ -85,10 +83,13 @@ export class Opener<In, Out> {
     const startedAt = clock.now();
     try {
       const connection = await connect(slot, signal);
+      // It may have died in the turns since.
+      if (!connection.isOpen) throw connection.error ?? new Error('the connection ended at once');
       backoff.opened(clock.now());
       return connection;
-    } catch (error) {
-      if (signal.aborted || !(error instanceof PulsepoolError)) throw new AbortError(asError(error));
+    } catch (thrown) {
+      if (signal.aborted) throw new AbortError(new Elided());
+      const error = this.#explain(thrown);
       onFailed(error, backoff.failed(error, startedAt, clock.now()));
       throw error;
     } finally {
@@ -96,8 +97,15 @@ export class Opener<In, Out> {
       if (isProbe) this.#isProbing = false;
     }
   }
-}
 
-function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error));
+  /** Not even the error of a function of the user's may escape: whoever waits would wait for ever. */
+  #explain(error: unknown): PulsepoolError {
+    if (error instanceof PulsepoolError) return error;
+    const what = error instanceof Error ? error.message : String(error);
+    return new PulsepoolError('ERR_CONNECT', `Could not connect to ${this.#parts.endpoint}: ${what}`, {
+      retryable: false,
+      hint: 'Something that was called for the new connection threw, such as the codec’s factory: see the cause.',
+      cause: error,
+    });
+  }
 }

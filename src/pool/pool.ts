@@ -10,7 +10,7 @@ import { Lease } from './lease.ts';
 import { type RequestOptions, type RequestParts, requestOnce, requestWithin } from './request.ts';
 import type { Roster } from './roster.ts';
 import type { PoolStats } from './stats.ts';
-import type { WaitOptions } from './waiters.ts';
+import { checkBounds, type WaitOptions } from './waiters.ts';
 
 /** Bounds of one `acquire`: `signal`, and `timeoutMs` in place of the pool's `acquireTimeoutMs`. */
 export type AcquireOptions = WaitOptions;
@@ -34,7 +34,7 @@ export interface PoolParts<In, Out> {
   readonly clock: Clock;
   readonly hold: Pick<TimerHold, 'take' | 'drop' | 'end'>;
   readonly sizes: { readonly min: number; readonly maxIdle: number; readonly max: number };
-  readonly request: Omit<RequestParts<In, Out>, 'acquire'>;
+  readonly request: Omit<RequestParts<In, Out>, 'acquire' | 'closing'>;
 }
 
 const CLOSE_TIMEOUT_MS = 10_000;
@@ -44,13 +44,19 @@ export class Pool<In, Out> implements AsyncDisposable {
   readonly #parts: PoolParts<In, Out>;
   readonly #roster: Roster<In, Out>;
   readonly #requestParts: RequestParts<In, Out>;
+  // Aborted when close() is called.
+  readonly #closer: AbortController = new AbortController();
   #closing: Promise<CloseReport> | undefined;
 
   /** @internal Use `createPool()`. */
   constructor(parts: PoolParts<In, Out>) {
     this.#parts = parts;
     this.#roster = parts.roster;
-    this.#requestParts = { ...parts.request, acquire: (options) => this.acquire(options) };
+    this.#requestParts = {
+      ...parts.request,
+      acquire: (options) => this.acquire(options),
+      closing: this.#closer.signal,
+    };
     // A turn later, so that listeners can be added before the first event.
     if (parts.sizes.min > 0) parts.clock.turn(() => this.#roster.serve());
   }
@@ -66,10 +72,13 @@ export class Pool<In, Out> implements AsyncDisposable {
    *   good (the dial's error is the cause), `ERR_POOL_CLOSED` after `close()`; `signal.reason` when aborted.
    */
   acquire(options?: AcquireOptions): Promise<Lease<In, Out>> {
-    if (this.#closing !== undefined) return Promise.reject(this.#roster.acquireError('ERR_POOL_CLOSED', 0));
+    if (this.#closing !== undefined) return Promise.reject(this.#roster.closedError(0));
     if (options !== undefined) {
-      if (options.signal?.aborted === true) return Promise.reject(options.signal.reason);
-      if (options.timeoutMs !== undefined) checkDuration('timeoutMs', options.timeoutMs, 0);
+      try {
+        checkBounds(options);
+      } catch (reason) {
+        return Promise.reject(reason);
+      }
     }
     const lease = this.#roster.lendFresh();
     return lease === undefined ? this.#roster.wait(options) : Promise.resolve(lease);
@@ -126,8 +135,8 @@ export class Pool<In, Out> implements AsyncDisposable {
    */
   async ready(options?: { readonly signal?: AbortSignal | undefined }): Promise<void> {
     const signal = options?.signal;
-    signal?.throwIfAborted();
-    if (this.#closing !== undefined) throw this.#roster.acquireError('ERR_POOL_CLOSED', 0);
+    if (options !== undefined) checkBounds(options);
+    if (this.#closing !== undefined) throw this.#roster.closedError(0);
     const { hold } = this.#parts;
     hold.take();
     let stop = (): void => undefined;
@@ -164,8 +173,17 @@ export class Pool<In, Out> implements AsyncDisposable {
   close(options?: CloseOptions): Promise<CloseReport> {
     if (this.#closing !== undefined) return this.#closing;
     const timeoutMs = options?.timeoutMs ?? CLOSE_TIMEOUT_MS;
-    checkDuration('timeoutMs', timeoutMs, 0);
-    this.#closing = this.#shutDown(timeoutMs);
+    try {
+      checkDuration('timeoutMs', timeoutMs, 0);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    let settle: (report: Promise<CloseReport>) => void = () => undefined;
+    // Set before anything happens: whoever hears of it may call close() again.
+    this.#closing = new Promise((resolve) => {
+      settle = resolve;
+    });
+    settle(this.#shutDown(timeoutMs));
     return this.#closing;
   }
 
@@ -195,6 +213,7 @@ export class Pool<In, Out> implements AsyncDisposable {
   async #shutDown(timeoutMs: number): Promise<CloseReport> {
     const { announcer, clock, hold } = this.#parts;
     let forced = 0;
+    this.#closer.abort();
     hold.take();
     const timer = clock.after(timeoutMs, () => {
       forced = this.#roster.kill(
@@ -213,7 +232,7 @@ export class Pool<In, Out> implements AsyncDisposable {
     await this.#roster.end();
     hold.drop();
     hold.end();
-    announcer.tell('poolClosed', { forced });
+    announcer.tell('poolClosed', () => ({ forced }));
     announcer.end();
     return { forced };
   }

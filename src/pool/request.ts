@@ -4,10 +4,10 @@
  */
 import pRetry, { AbortError } from 'p-retry';
 import { type Clock, type ProcessHold, pause, type RandomSource } from '../clock.ts';
-import { ConnectionError, DeadlineError, PulsepoolError, type Sent } from '../errors.ts';
+import { AcquireError, ConnectionError, DeadlineError, PulsepoolError, type Sent } from '../errors.ts';
 import { type BackoffBounds, fullJitterMs } from '../transport/backoff.ts';
 import type { Lease } from './lease.ts';
-import type { WaitOptions } from './waiters.ts';
+import { checkBounds, type WaitOptions } from './waiters.ts';
 
 /** Bounds and promises of one request. */
 export interface RequestOptions {
@@ -25,6 +25,8 @@ export interface RequestOptions {
 /** What a request needs of the pool. */
 export interface RequestParts<In, Out> {
   readonly acquire: (options?: WaitOptions) => Promise<Lease<In, Out>>;
+  /** Aborted when the pool begins to close: nothing is repeated any more. */
+  readonly closing: AbortSignal;
   readonly endpoint: string;
   readonly retry: BackoffBounds & { readonly retries: number };
   readonly clock: Clock;
@@ -48,11 +50,12 @@ export async function requestOnce<In, Out>(message: In, parts: RequestParts<In, 
 }
 
 /** Runs one request under the bounds of `options`. */
-export function requestWithin<In, Out>(
+export async function requestWithin<In, Out>(
   message: In,
   options: RequestOptions,
   parts: RequestParts<In, Out>,
 ): Promise<Out> {
+  checkBounds(options);
   return new Series(message, options, parts).run(undefined);
 }
 
@@ -107,12 +110,17 @@ class Series<In, Out> {
       lease = await acquire(this.#bounds());
     } catch (error) {
       this.#spent.acquireMs += clock.now() - startedAt;
-      const isLate = clock.now() >= this.#deadlineAt && this.#options.signal?.aborted !== true;
+      // The bound of this wait was the deadline. The clock is not asked: a real timer may fire a little early.
+      const isLate = this.#isBound && error instanceof AcquireError && error.code === 'ERR_ACQUIRE_TIMEOUT';
       // The dial has its own retries under its own back-off; a second layer would multiply them.
       throw new AbortError(isLate ? this.#late(error, 'none') : asError(error));
     }
     const leasedAt = clock.now();
     this.#spent.acquireMs += leasedAt - startedAt;
+    if (leasedAt >= this.#deadlineAt) {
+      lease.release();
+      throw new AbortError(this.#late(undefined, 'none'));
+    }
     try {
       return await lease.request(this.#message, this.#bounds());
     } catch (error) {
@@ -124,17 +132,21 @@ class Series<In, Out> {
     }
   }
 
+  get #isBound(): boolean {
+    return this.#deadlineAt !== Number.POSITIVE_INFINITY;
+  }
+
   /** What is left of the deadline. */
   #bounds(): WaitOptions {
     const { signal } = this.#options;
-    if (this.#deadlineAt === Number.POSITIVE_INFINITY) return { signal };
+    if (!this.#isBound) return { signal };
     return { signal, timeoutMs: Math.max(0, this.#deadlineAt - this.#parts.clock.now()) };
   }
 
   async #mayRepeat(error: Error, consumed: number): Promise<boolean> {
-    const { clock, hold, random, retry } = this.#parts;
+    const { clock, closing, hold, random, retry } = this.#parts;
     const { idempotent, signal } = this.#options;
-    if (!(error instanceof PulsepoolError) || !error.retryable) return false;
+    if (!(error instanceof PulsepoolError) || !error.retryable || closing.aborted) return false;
     // The socket had died at rest, and nothing was sent: another one can be tried at once.
     if (error.sent === 'none') return clock.now() < this.#deadlineAt;
     if (idempotent !== true) return false;
@@ -142,10 +154,10 @@ class Series<In, Out> {
     if (clock.now() + wait >= this.#deadlineAt) return false;
     this.#spent.backoffMs += wait;
     hold.take();
-    await pause(wait, clock, signal);
+    await pause(wait, clock, signal, closing);
     hold.drop();
     signal?.throwIfAborted();
-    return true;
+    return !closing.aborted;
   }
 
   #late(cause: unknown, sent: Sent): DeadlineError {

@@ -42,11 +42,15 @@ export const SLOT_TRANSITIONS: Readonly<Record<SlotStateName, readonly SlotState
   closed: [],
 };
 
-/** What a slot passes on to the pool. */
+/** Who hears of a slot's end. */
 export interface SlotKeeper<In, Out> {
-  onPong(slot: Slot<In, Out>): void;
   onEnding(slot: Slot<In, Out>, reason: CloseReason, error: PulsepoolError | undefined): void;
   onClosed(slot: Slot<In, Out>): void;
+}
+
+/** Who pings a slot and hears of the answer. */
+export interface SlotPulse<In, Out> {
+  onPong(slot: Slot<In, Out>): void;
   /** Whether a ping could be written now. */
   ping(slot: Slot<In, Out>): boolean;
   onMissed(slot: Slot<In, Out>, missed: number): void;
@@ -57,6 +61,7 @@ export interface SlotKeeper<In, Out> {
 export class Slot<In, Out> implements ConnectionOwner, HeartbeatTarget {
   readonly id: number;
   readonly #keeper: SlotKeeper<In, Out>;
+  readonly #pulse: SlotPulse<In, Out>;
   /** Change it through {@link SlotTally.move} only. */
   state: SlotState<In, Out> = { name: 'dialing' };
   beat: Beat | undefined;
@@ -77,9 +82,10 @@ export class Slot<In, Out> implements ConnectionOwner, HeartbeatTarget {
   below: Slot<In, Out> | undefined;
   isShelved = false;
 
-  constructor(id: number, keeper: SlotKeeper<In, Out>) {
+  constructor(id: number, keeper: SlotKeeper<In, Out>, pulse: SlotPulse<In, Out>) {
     this.id = id;
     this.#keeper = keeper;
+    this.#pulse = pulse;
   }
 
   get lastReadAt(): number {
@@ -88,19 +94,19 @@ export class Slot<In, Out> implements ConnectionOwner, HeartbeatTarget {
   }
 
   ping(): boolean {
-    return this.#keeper.ping(this);
+    return this.#pulse.ping(this);
   }
 
   onMissed(missed: number): void {
-    this.#keeper.onMissed(this, missed);
+    this.#pulse.onMissed(this, missed);
   }
 
   onDead(missed: number): void {
-    this.#keeper.onDead(this, missed);
+    this.#pulse.onDead(this, missed);
   }
 
   onPong(): void {
-    this.#keeper.onPong(this);
+    this.#pulse.onPong(this);
   }
 
   onEnding(reason: CloseReason, error: PulsepoolError | undefined): void {

@@ -3,6 +3,7 @@
  * socket is decided elsewhere.
  */
 import type { Clock, ProcessHold, Timer } from '../clock.ts';
+import { checkDuration, invalidOption } from '../option-check.ts';
 
 /** One caller who waits. */
 export interface Waiter<T> {
@@ -22,6 +23,16 @@ export interface WaitOptions {
   readonly signal?: AbortSignal | undefined;
   /** In ms; the pool's `acquireTimeoutMs` when left out. */
   readonly timeoutMs?: number | undefined;
+}
+
+/** Refuses bounds that can't be kept, before anybody waits under them; also when the signal is aborted already. */
+export function checkBounds({ signal, timeoutMs }: WaitOptions): void {
+  if (timeoutMs !== undefined) checkDuration('timeoutMs', timeoutMs, 0);
+  if (signal === undefined) return;
+  if (!(signal instanceof AbortSignal)) {
+    throw invalidOption('signal', 'be an AbortSignal', signal, 'Pass controller.signal, not the controller.');
+  }
+  signal.throwIfAborted();
 }
 
 /**
@@ -98,10 +109,14 @@ export class Waiters<T> {
     return waiter;
   }
 
-  /** Rejects everybody. */
+  /** Rejects everybody who waits now. */
   rejectAll(reason: (waiter: Waiter<T>) => unknown): void {
-    for (let waiter = this.shift(); waiter !== undefined; waiter = this.shift())
-      waiter.reject(reason(waiter));
+    for (const waiter of this.#listed(() => true)) {
+      if (!waiter.isWaiting) continue;
+      const error = reason(waiter);
+      this.#remove(waiter);
+      waiter.reject(error);
+    }
   }
 
   /** Stops the shared timer. Nobody may wait any more. */
@@ -138,15 +153,21 @@ export class Waiters<T> {
   #expireDue(): void {
     this.#timer = undefined;
     const now = this.#clock.now();
-    let waiter = this.#first;
+    // Listed first: somebody who hears of it may change the queue.
+    for (const waiter of this.#listed(({ deadlineAt }) => deadlineAt <= now)) this.#expire(waiter);
     let nextAt = Number.POSITIVE_INFINITY;
-    while (waiter !== undefined) {
-      const { next } = waiter;
-      if (waiter.deadlineAt <= now) this.#expire(waiter);
-      else if (waiter.deadlineAt < nextAt) nextAt = waiter.deadlineAt;
-      waiter = next;
+    for (let waiter = this.#first; waiter !== undefined; waiter = waiter.next) {
+      nextAt = Math.min(nextAt, waiter.deadlineAt);
     }
-    if (this.#first !== undefined) this.#armShared(nextAt);
+    this.#armShared(nextAt);
+  }
+
+  #listed(isMeant: (waiter: Waiter<T>) => boolean): Waiter<T>[] {
+    const list: Waiter<T>[] = [];
+    for (let waiter = this.#first; waiter !== undefined; waiter = waiter.next) {
+      if (isMeant(waiter)) list.push(waiter);
+    }
+    return list;
   }
 
   #expire(waiter: Waiter<T>): void {

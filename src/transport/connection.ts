@@ -12,13 +12,18 @@
  * makes it pause.
  */
 import type { Duplex } from 'node:stream';
+import { isUint8Array } from 'node:util/types';
 import type { Clock, ProcessHold, Timer } from '../clock.ts';
-import { ConnectionError, type ErrorCode, FrameError, LeaseError, type PulsepoolError } from '../errors.ts';
+import { LeaseError, type PulsepoolError } from '../errors.ts';
+import { invalidOption } from '../option-check.ts';
 import { ByteQueue } from './byte-queue.ts';
 import type { CloseReason } from './close-reason.ts';
-import { type Codec, DEFAULT_MAX_FRAME_BYTES } from './codec.ts';
-import { acceptedThenClosed, systemCode } from './dial-error.ts';
-import { hintFromHead } from './frame-hint.ts';
+import { type Codec, DEFAULT_MAX_FRAME_BYTES, type EncodedFrame } from './codec.ts';
+import { ConnectionStory, type Ending } from './connection-story.ts';
+import { Inbox } from './inbox.ts';
+import { type Call, type Receiver, Receivers } from './receivers.ts';
+import { asFrameError, notBytes, tookNothing, tooMuchWaits } from './stream-fault.ts';
+import { Watch } from './watch.ts';
 import { type WriteMark, Writer } from './writer.ts';
 
 /** The socket as this file uses it; `net.Socket`, `tls.TLSSocket` and test doubles fit. */
@@ -66,36 +71,21 @@ export interface SendOptions {
   readonly signal?: AbortSignal | undefined;
   /**
    * How many frames the server will answer with. The lease counts as dirty until that many have been received.
-   * Default: 1; for a codec without frames (`raw`), unknown until `markClean()`.
+   * `Infinity`: unknown, dirty until `markClean()`. Default: 1; for a codec without frames (`raw`), unknown.
    */
   readonly replies?: number | undefined;
 }
 
-interface Receiver<Out> {
-  readonly resolve: (frame: Out) => void;
-  readonly reject: (reason: unknown) => void;
-  readonly mark: WriteMark | undefined;
-  /** Undoes the signal's listener and the call's own timer. */
-  release: (() => void) | undefined;
-  next: Receiver<Out> | undefined;
-}
-
-interface Ending {
-  readonly reason: CloseReason;
-  readonly error: PulsepoolError | undefined;
-}
-
 type Mode = 'resting' | 'probing' | 'serving';
 
-// How much may wait for a lease that does not read, before its socket is paused.
-const MAX_QUEUED_FRAMES = 1_000;
-const MAX_QUEUED_BYTES = 1024 * 1024;
 // One read of the socket at most: the slack on top of a codec's own limit.
 const READ_CHUNK_BYTES = 64 * 1024;
 // A server that closes this soon, without a word, did not mean to serve (see acceptedThenClosed).
 const YOUNG_MS = 1_000;
 // How long a clean goodbye may take before the socket is destroyed.
 const GOODBYE_MS = 500;
+// Progress of a write is looked at this often within its limit: a stall is noticed a quarter late at most.
+const LOOKS_PER_STALL = 4;
 
 const DONE: Promise<void> = Promise.resolve();
 
@@ -114,35 +104,32 @@ export class Connection<In, Out> {
   readonly #codec: Codec<In, Out>;
   readonly #socket: DuplexSocket;
   readonly #writer: Writer;
+  readonly #story: ConnectionStory;
   readonly #bytes: ByteQueue = new ByteQueue();
+  readonly #inbox: Inbox<Out> = new Inbox();
+  readonly #receivers: Receivers<Out>;
   readonly #owner: ConnectionOwner;
+  readonly #watch: Watch;
   readonly #isFramed: boolean;
   // Kept, because Node listens on its own sockets too: detach() must take away ours only.
   readonly #listeners: readonly (readonly [string, (value: unknown) => void])[];
   #mode: Mode = 'resting';
   #ending: Ending | undefined;
+  #goodbye: Timer | undefined;
   #isClosed = false;
   #isPaused = false;
-  #hasRead = false;
-  #hasServed = false;
+  // A frame came that was asked for: the server means to serve.
+  #isProven = false;
 
-  // Frames that came before anybody asked to receive them, in order.
-  #frames: Out[] | undefined;
-  // Bytes of the frames queued since the queue was last empty.
-  #queuedBytes = 0;
   // Replies still due for what was sent. Infinity: unknown, until markClean().
   #owed = 0;
-  // A frame was queued that no send had asked for.
-  #hasUnasked = false;
-  #receivers: Receiver<Out> | undefined;
-  #lastReceiver: Receiver<Out> | undefined;
-  #receiverCount = 0;
+  // So many bytes at the head of the queue came before the oldest unanswered message was sent: frames that begin
+  // there are no replies.
+  #unaskedBytes = 0;
   #pongsDue = 0;
   #pongsDone = false;
 
-  // The watch: one timer, armed late and never moved earlier than needed. It asks, when it fires, what is due.
-  #watch: Timer | undefined;
-  #watchAt = 0;
+  // What the watch looks at.
   #awaitingSince = 0;
   #partialSince: number | undefined;
   #progressSeen = 0;
@@ -162,6 +149,9 @@ export class Connection<In, Out> {
     this.#owner = owner;
     this.#isFramed = codec.framed !== false;
     this.#writer = new Writer(socket);
+    this.#story = new ConnectionStory(id, profile.endpoint, this.#writer);
+    this.#receivers = new Receivers(profile.hold);
+    this.#watch = new Watch(profile.clock, (now) => this.#judge(now));
     const now = profile.clock.now();
     this.openedAt = now;
     this.lastReadAt = now;
@@ -186,13 +176,12 @@ export class Connection<In, Out> {
     return (
       this.#ending === undefined &&
       this.#owed === 0 &&
-      this.#receivers === undefined &&
-      this.#frames === undefined &&
-      this.#bytes.length === 0 &&
+      this.#receivers.size === 0 &&
+      this.#inbox.isEmpty &&
       !this.#isPaused &&
       !this.#writer.hasBacklog &&
       this.#socket.writableLength === 0 &&
-      (this.#codec.isIdle === undefined || this.#codec.isIdle())
+      !this.#hasPartial()
     );
   }
 
@@ -201,10 +190,11 @@ export class Connection<In, Out> {
     return this.#ending?.error;
   }
 
-  /** Whether the server ended it soon after it was opened, without a word. */
+  /** Whether the server ended it soon after it was opened, or greeted nobody, and had not served anybody. */
   get diedYoung(): boolean {
     const reason = this.#ending?.reason;
-    return (reason === 'peer-closed' || reason === 'peer-reset') && this.#isYoung();
+    const isPeersDoing = reason === 'peer-closed' || reason === 'peer-reset' || reason === 'unsolicited';
+    return isPeersDoing && !this.#isProven && this.#isYoung();
   }
 
   /** Hands the connection to a lease. */
@@ -212,20 +202,24 @@ export class Connection<In, Out> {
     this.#mode = 'serving';
   }
 
-  /** Takes it back from a lease. It must be clean. */
-  rest(): void {
+  /** Takes it back from a lease. It must be clean. After its handshake, `isNew`, it has served nobody yet. */
+  rest(isNew = false): void {
     this.#mode = 'resting';
-    this.#hasServed = true;
+    if (isNew) this.#isProven = false;
+    else this.#story.hasServed = true;
   }
 
   /** Writes a ping. Several may be out; the owner hears of the last one's pong. */
   ping(): void {
     const { probe } = this.#profile;
-    if (probe === undefined || this.#ending !== undefined) return;
-    this.#mode = 'probing';
-    this.#pongsDue += 1;
+    if (probe === undefined || !this.isOpen) return;
     try {
-      this.#write(this.#codec.encode(probe.ping), this.#profile.clock.now());
+      const encoded = this.#encode(probe.ping);
+      if (!this.isOpen) return;
+      this.#mode = 'probing';
+      this.#pongsDue += 1;
+      this.#pongsDone = false;
+      this.#write(encoded, this.#profile.clock.now());
     } catch (error) {
       this.#failProtocol(error);
     }
@@ -239,29 +233,33 @@ export class Connection<In, Out> {
    *   `signal.reason` when aborted.
    */
   request(message: In, options?: CallOptions): Promise<Out> {
-    if (this.#ending !== undefined) return Promise.reject(this.#lost(undefined));
-    if (options?.signal?.aborted === true) return Promise.reject(options.signal.reason);
-    if (this.#hasUnasked || (this.#owed === 0 && this.#bytes.length > 0)) {
+    if (!this.isOpen) return Promise.reject(this.#lost(undefined));
+    if (options !== undefined) {
+      const refusal = this.#refusal(options);
+      if (refusal !== undefined) return refusal;
+    }
+    if (this.#inbox.hasUnasked || (this.#profile.answer === undefined && this.#holdsUnaskedBytes())) {
       // Taking the stray frame for our reply would shift every later reply by one.
       return Promise.reject(this.#failUnsolicited());
     }
-    if (this.#frames !== undefined || (this.#isFramed && this.#owed !== this.#receiverCount)) {
+    if (!this.#inbox.isEmpty || (this.#isFramed && this.#owed !== this.#receivers.size)) {
       return Promise.reject(
         new LeaseError(
-          'request() found replies of an earlier send() that nobody has received.',
+          'request() can’t tell which frame would be its reply: others are due to an earlier send() or receive().',
           'Receive them first, or give send() the right `replies`.',
         ),
       );
     }
-    let encoded: ReturnType<Codec<In, Out>['encode']>;
+    let encoded: EncodedFrame;
     try {
-      encoded = this.#codec.encode(message);
+      encoded = this.#encode(message);
     } catch (error) {
-      return Promise.reject(asFrameError(error, 'bad-message'));
+      return Promise.reject(error);
     }
-    this.#owed += this.#isFramed ? 1 : Number.POSITIVE_INFINITY;
+    // Encoding runs a codec of the user's, which may have ended the connection.
+    if (!this.isOpen) return Promise.reject(this.#lost(undefined));
     const now = this.#profile.clock.now();
-    const mark = this.#write(encoded, now);
+    const mark = this.#ask(encoded, this.#isFramed ? 1 : Number.POSITIVE_INFINITY, now);
     return this.#receive(mark, now, options);
   }
 
@@ -271,38 +269,45 @@ export class Connection<In, Out> {
    * @throws FrameError, ConnectionError (write stalled, connection lost), `signal.reason`.
    */
   send(message: In, options?: SendOptions): Promise<void> {
-    if (this.#ending !== undefined) return Promise.reject(this.#lost(undefined));
+    if (!this.isOpen) return Promise.reject(this.#lost(undefined));
     if (options?.signal?.aborted === true) return Promise.reject(options.signal.reason);
-    let encoded: ReturnType<Codec<In, Out>['encode']>;
-    try {
-      encoded = this.#codec.encode(message);
-    } catch (error) {
-      return Promise.reject(asFrameError(error, 'bad-message'));
+    const replies = options?.replies ?? (this.#isFramed ? 1 : Number.POSITIVE_INFINITY);
+    if (!(replies === Number.POSITIVE_INFINITY || (Number.isSafeInteger(replies) && replies >= 0))) {
+      // A negative or fractional count would make a dirty lease look clean.
+      const hint = 'Correct `replies`; nothing was sent.';
+      return Promise.reject(
+        invalidOption('replies', 'be an integer of at least 0, or Infinity', replies, hint),
+      );
     }
-    this.#owed += options?.replies ?? (this.#isFramed ? 1 : Number.POSITIVE_INFINITY);
-    const mark = this.#write(encoded, this.#profile.clock.now());
-    return this.#writer.isCongested ? this.#drained(mark, options?.signal) : DONE;
+    let encoded: EncodedFrame;
+    try {
+      encoded = this.#encode(message);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    if (!this.isOpen) return Promise.reject(this.#lost(undefined));
+    const mark = this.#ask(encoded, replies, this.#profile.clock.now());
+    if (!this.#writer.isCongested) return DONE;
+    return this.#drained({ mark, readsBefore: this.#story.reads }, options?.signal);
   }
 
   /**
-   * Resolves to the next frame, sent for or not.
+   * Resolves to the next frame, sent for or not. Frames that had come before the connection ended can still be
+   * received.
    *
    * @throws ConnectionError, `signal.reason`.
    */
   receive(options?: CallOptions): Promise<Out> {
-    const frames = this.#frames;
-    if (frames !== undefined && this.#receivers === undefined) {
-      const frame = frames.shift() as Out;
-      if (frames.length === 0) {
-        this.#frames = undefined;
-        this.#queuedBytes = 0;
-        this.#hasUnasked = false;
-        if (this.#isPaused) this.#unpause();
-      }
+    if (options !== undefined) {
+      const refusal = this.#refusal(options);
+      if (refusal !== undefined) return refusal;
+    }
+    if (!this.#inbox.isEmpty) {
+      const frame = this.#inbox.shift();
+      if (this.#isPaused && this.#inbox.isEmpty) this.#unpause();
       return Promise.resolve(frame);
     }
-    if (this.#ending !== undefined) return Promise.reject(this.#lost(undefined));
-    if (options?.signal?.aborted === true) return Promise.reject(options.signal.reason);
+    if (!this.isOpen) return Promise.reject(this.#lost(undefined));
     return this.#receive(undefined, this.#profile.clock.now(), options);
   }
 
@@ -314,7 +319,7 @@ export class Connection<In, Out> {
   /** Says goodbye and ends; destroys the socket when the peer does not answer within 500 ms. */
   end(reason: CloseReason): void {
     if (!this.#begin(reason, undefined)) return;
-    this.#watch = this.#profile.clock.after(GOODBYE_MS, () => this.#socket.destroy());
+    this.#goodbye = this.#profile.clock.after(GOODBYE_MS, () => this.#socket.destroy());
     this.#socket.end();
   }
 
@@ -328,11 +333,23 @@ export class Connection<In, Out> {
 
   /** Gives the raw socket away for good: paused, with no listener of ours, bytes not yet decoded put back. */
   detach(): DuplexSocket {
-    if (this.#ending !== undefined) throw this.#lost(undefined);
-    if (this.#frames !== undefined || this.#receivers !== undefined) {
+    if (!this.isOpen) throw this.#lost(undefined);
+    if (!this.#inbox.isEmpty || this.#receivers.size > 0) {
       throw new LeaseError(
         'detach() found frames or calls under way.',
         'Receive every frame before detach().',
+      );
+    }
+    if (this.#writer.hasBacklog) {
+      throw new LeaseError(
+        'detach() found a message that has not left yet.',
+        'Await every send() before detach().',
+      );
+    }
+    if (this.#bytes.length === 0 && this.#hasPartial()) {
+      throw new LeaseError(
+        'detach() found bytes inside the codec, which can’t be put back.',
+        'Detach between frames, or use a codec that leaves incomplete frames in the queue.',
       );
     }
     const socket = this.#socket;
@@ -345,29 +362,75 @@ export class Connection<In, Out> {
     return socket;
   }
 
-  #write(encoded: ReturnType<Codec<In, Out>['encode']>, now: number): WriteMark {
+  // ---- out -----------------------------------------------------------------------------------------------
+
+  #encode(message: In): EncodedFrame {
+    let encoded: EncodedFrame;
+    try {
+      encoded = this.#codec.encode(message);
+    } catch (error) {
+      throw asFrameError(error, 'bad-message');
+    }
+    if (isUint8Array(encoded) || (Array.isArray(encoded) && encoded.every(isUint8Array))) return encoded;
+    throw notBytes(encoded);
+  }
+
+  /** Writes a message that `replies` frames will answer. */
+  #ask(encoded: EncodedFrame, replies: number, now: number): WriteMark {
+    // A codec with bytes of its own does not say how many: the frame they belong to is counted as one byte.
+    if (this.#holdsUnaskedBytes()) this.#unaskedBytes = Math.max(1, this.#bytes.length);
+    this.#owed += replies;
+    return this.#write(encoded, now);
+  }
+
+  #write(encoded: EncodedFrame, now: number): WriteMark {
     const wasFlushed = this.#writer.isFlushed;
     const mark = this.#writer.write(encoded);
     if (wasFlushed) {
       this.#progressSeen = this.#writer.flushedWrites;
       this.#progressAt = now;
     }
-    this.#arm(now + this.#profile.writeTimeoutMs);
+    this.#watch.arm(now + this.#profile.writeTimeoutMs / LOOKS_PER_STALL);
     return mark;
   }
 
-  #receive(mark: WriteMark | undefined, now: number, options: CallOptions | undefined): Promise<Out> {
-    if (this.#receivers === undefined) {
-      this.#awaitingSince = now;
-      this.#profile.hold.take();
+  async #drained(call: Call, signal: AbortSignal | undefined): Promise<void> {
+    const onAbort = (): void => this.destroy('aborted');
+    signal?.addEventListener('abort', onAbort, { once: true });
+    this.#profile.hold.take();
+    await this.#writer.drained();
+    this.#profile.hold.drop();
+    signal?.removeEventListener('abort', onAbort);
+    signal?.throwIfAborted();
+    if (!this.isOpen) throw this.#lost(call);
+  }
+
+  // ---- calls that wait -----------------------------------------------------------------------------------
+
+  /** Why a call must not even begin. */
+  #refusal({ signal, timeoutMs }: CallOptions): Promise<never> | undefined {
+    if (signal?.aborted === true) return Promise.reject(signal.reason);
+    // Nothing is written that nobody could wait for.
+    if (timeoutMs !== undefined && !(timeoutMs > 0)) {
+      return Promise.reject(this.#story.tooLate(timeoutMs, undefined));
     }
-    this.#arm(now + this.#profile.readTimeoutMs);
+    return undefined;
+  }
+
+  #receive(mark: WriteMark | undefined, now: number, options: CallOptions | undefined): Promise<Out> {
+    if (this.#receivers.size === 0) this.#awaitingSince = now;
+    this.#watch.arm(now + this.#profile.readTimeoutMs);
     return new Promise((resolve, reject) => {
-      const receiver: Receiver<Out> = { resolve, reject, mark, release: undefined, next: undefined };
-      if (this.#lastReceiver === undefined) this.#receivers = receiver;
-      else this.#lastReceiver.next = receiver;
-      this.#lastReceiver = receiver;
-      this.#receiverCount += 1;
+      const receiver: Receiver<Out> = {
+        resolve,
+        reject,
+        mark,
+        readsBefore: this.#story.reads,
+        signal: options?.signal,
+        release: undefined,
+        next: undefined,
+      };
+      this.#receivers.add(receiver);
       if (options !== undefined) this.#bound(receiver, options);
     });
   }
@@ -375,22 +438,17 @@ export class Connection<In, Out> {
   /** Attaches the call's own signal and time limit to a receiver. */
   #bound(receiver: Receiver<Out>, { signal, timeoutMs }: CallOptions): void {
     if (signal === undefined && timeoutMs === undefined) return;
+    const { clock } = this.#profile;
     const onAbort = (): void => this.#giveUp(receiver, signal?.reason, 'aborted');
     signal?.addEventListener('abort', onAbort, { once: true });
     const timer =
       timeoutMs === undefined
         ? undefined
-        : this.#profile.clock.after(timeoutMs, () => {
+        : clock.after(timeoutMs, () => {
             // One turn: the reply may already be in the kernel if our own loop was blocked.
-            this.#profile.clock.turn(() => {
+            clock.turn(() => {
               if (receiver.release === undefined) return;
-              const error = this.#error(
-                'ERR_DEADLINE',
-                `No reply from ${this.#profile.endpoint} within the call’s ${timeoutMs} ms.`,
-                'The server is slow or stuck: raise the limit, or look at the server.',
-                receiver.mark,
-              );
-              this.#giveUp(receiver, error, 'timeout');
+              this.#giveUp(receiver, this.#story.tooLate(timeoutMs, receiver), 'timeout');
             });
           });
     receiver.release = () => {
@@ -402,75 +460,47 @@ export class Connection<In, Out> {
 
   /** Rejects one receiver. If its reply may still come, nobody may ever read it: the connection ends. */
   #giveUp(receiver: Receiver<Out>, reason: unknown, why: CloseReason): void {
-    this.#unlink(receiver);
+    this.#receivers.remove(receiver);
     receiver.reject(reason);
-    if (this.#owed > 0 || this.#bytes.length > 0) {
-      this.destroy(why);
-    }
+    if (this.#owed > 0 || this.#hasPartial()) this.destroy(why);
   }
 
-  #unlink(receiver: Receiver<Out>): void {
-    let previous: Receiver<Out> | undefined;
-    let current = this.#receivers;
-    while (current !== undefined && current !== receiver) {
-      previous = current;
-      current = current.next;
-    }
-    if (current === undefined) return;
-    if (previous === undefined) this.#receivers = receiver.next;
-    else previous.next = receiver.next;
-    if (this.#lastReceiver === receiver) this.#lastReceiver = previous;
-    this.#receiverCount -= 1;
-    receiver.release?.();
-    if (this.#receivers === undefined) this.#profile.hold.drop();
-  }
-
-  async #drained(mark: WriteMark, signal: AbortSignal | undefined): Promise<void> {
-    const onAbort = (): void => this.destroy('aborted');
-    signal?.addEventListener('abort', onAbort, { once: true });
-    this.#profile.hold.take();
-    await this.#writer.drained();
-    this.#profile.hold.drop();
-    signal?.removeEventListener('abort', onAbort);
-    signal?.throwIfAborted();
-    if (this.#ending !== undefined) throw this.#lost(mark);
-  }
+  // ---- in ------------------------------------------------------------------------------------------------
 
   #onData(chunk: Buffer): void {
     if (this.#ending !== undefined) return;
     const now = this.#profile.clock.now();
     this.lastReadAt = now;
-    this.#hasRead = true;
+    this.#story.reads += 1;
+    this.#bytes.push(chunk);
     if (this.#mode === 'resting' && this.#profile.answer === undefined) {
-      this.#bytes.push(chunk);
       this.#failUnsolicited();
       return;
     }
     if (this.#mode === 'serving') this.lastUsedAt = now;
-    this.#bytes.push(chunk);
     this.#pump(now);
   }
 
   #pump(now: number): void {
     const bytes = this.#bytes;
     while (true) {
-      if (this.#isQueueFull()) {
+      if (this.#inbox.isFull) {
         this.#isPaused = true;
+        // What is left waits for our caller, not for the server.
+        this.#partialSince = undefined;
         this.#socket.pause();
         return;
       }
       const before = bytes.length;
-      let frame: Out | undefined;
       try {
-        frame = this.#codec.decode(bytes);
+        const frame = this.#codec.decode(bytes);
         if (frame === undefined) break;
-        if (bytes.length === before && this.#codec.isIdle === undefined) {
-          throw new FrameError('The codec’s decode() returned a frame but took no bytes.', {
-            fault: 'codec-threw',
-            hint: 'Take the frame’s bytes from the queue with take() or skip().',
-          });
-        }
-        if (!this.#answered(frame)) this.#deliver(frame, before - bytes.length);
+        if (bytes.length === before && this.#codec.isIdle === undefined) throw tookNothing();
+        this.#partialSince = undefined;
+        const size = before - bytes.length;
+        const isUnasked = this.#unaskedBytes > 0;
+        if (isUnasked) this.#unaskedBytes = Math.max(0, this.#unaskedBytes - Math.max(1, size));
+        if (!this.#answered(frame)) this.#deliver(frame, size, isUnasked);
       } catch (error) {
         this.#failProtocol(error);
         return;
@@ -480,10 +510,11 @@ export class Connection<In, Out> {
     this.#afterPump(now);
   }
 
+  /** Everything that has come was looked at. */
   #afterPump(now: number): void {
-    const left = this.#bytes.length;
-    if (left === 0) {
+    if (!this.#hasPartial()) {
       this.#partialSince = undefined;
+      this.#unaskedBytes = 0;
       // Only now: if the owner lent the connection before the last byte of this read was looked at, a stray
       // frame behind the pong would reach the next caller.
       if (this.#pongsDone) {
@@ -493,22 +524,20 @@ export class Connection<In, Out> {
       }
       return;
     }
-    const limit = this.#codec.maxFrameBytes ?? DEFAULT_MAX_FRAME_BYTES;
-    if (left > limit + READ_CHUNK_BYTES) {
-      this.#failProtocol(
-        new FrameError(`${left} bytes wait without making a frame; the limit is ${limit}.`, {
-          fault: 'too-large',
-          declaredBytes: left,
-          limitBytes: limit,
-          ...this.#head(),
-        }),
-      );
+    // The codec was asked whether it holds bytes, and may have failed.
+    if (this.#ending !== undefined) return;
+    if (this.#pongsDone && this.#profile.answer === undefined) {
+      this.#failUnsolicited();
       return;
     }
-    this.#pongsDone = false;
+    const limit = this.#codec.maxFrameBytes ?? DEFAULT_MAX_FRAME_BYTES;
+    if (this.#bytes.length > limit + READ_CHUNK_BYTES) {
+      this.#failProtocol(tooMuchWaits(this.#bytes, limit));
+      return;
+    }
     if (this.#partialSince === undefined) {
       this.#partialSince = now;
-      this.#arm(now + this.#profile.frameTimeoutMs);
+      this.#watch.arm(now + this.#profile.frameTimeoutMs);
     }
   }
 
@@ -518,35 +547,27 @@ export class Connection<In, Out> {
     if (answer === undefined) return false;
     const reply = answer(frame);
     if (reply === undefined) return false;
-    this.#write(this.#codec.encode(reply), this.#profile.clock.now());
+    const encoded = this.#encode(reply);
+    if (this.isOpen) this.#write(encoded, this.#profile.clock.now());
     return true;
   }
 
-  #isQueueFull(): boolean {
-    if (this.#frames === undefined) return false;
-    return this.#frames.length >= MAX_QUEUED_FRAMES || this.#queuedBytes >= MAX_QUEUED_BYTES;
-  }
-
-  #deliver(frame: Out, size: number): void {
+  #deliver(frame: Out, size: number, isUnasked: boolean): void {
     switch (this.#mode) {
       case 'serving': {
-        const receiver = this.#receivers;
-        if (this.#owed > 0) this.#owed -= 1;
-        else if (receiver === undefined) this.#hasUnasked = true;
-        if (receiver === undefined) {
-          this.#frames ??= [];
-          this.#frames.push(frame);
-          this.#queuedBytes += size;
+        const { first } = this.#receivers;
+        const isAsked = this.#owed > 0 && !isUnasked;
+        if (first?.mark !== undefined && (!isAsked || this.#writer.sent(first.mark) === 'none')) {
+          // It began before the question left: it can't be the answer.
+          this.#failUnsolicited();
           return;
         }
-        this.#receivers = receiver.next;
-        if (receiver.next === undefined) {
-          this.#lastReceiver = undefined;
-          this.#profile.hold.drop();
+        if (isAsked) {
+          this.#owed -= 1;
+          this.#isProven = true;
         }
-        this.#receiverCount -= 1;
-        receiver.release?.();
-        receiver.resolve(frame);
+        if (first === undefined) this.#inbox.push(frame, size, isAsked);
+        else this.#receivers.resolveFirst(frame);
         return;
       }
       case 'probing':
@@ -554,6 +575,7 @@ export class Connection<In, Out> {
           this.#failUnsolicited();
           return;
         }
+        this.#isProven = true;
         this.#pongsDue -= 1;
         if (this.#pongsDue === 0) this.#pongsDone = true;
         return;
@@ -563,10 +585,30 @@ export class Connection<In, Out> {
   }
 
   #unpause(): void {
+    if (!this.isOpen) return;
     this.#isPaused = false;
     this.#pump(this.#profile.clock.now());
-    if (!this.#isPaused && this.#ending === undefined) this.#socket.resume();
+    if (!this.#isPaused && this.isOpen) this.#socket.resume();
   }
+
+  /** Whether part of a frame has come, here or inside the codec. */
+  #hasPartial(): boolean {
+    if (this.#bytes.length > 0) return true;
+    if (this.#codec.isIdle === undefined) return false;
+    try {
+      return !this.#codec.isIdle();
+    } catch (error) {
+      this.#failProtocol(error);
+      return true;
+    }
+  }
+
+  /** Whether part of a frame has come that can be nobody's reply. */
+  #holdsUnaskedBytes(): boolean {
+    return this.#owed === 0 && this.#hasPartial();
+  }
+
+  // ---- the end -------------------------------------------------------------------------------------------
 
   #onPeerEnd(): void {
     this.#begin('peer-closed', this.#peerClosed(undefined));
@@ -582,8 +624,7 @@ export class Connection<In, Out> {
     if (this.#isClosed) return;
     this.#begin('peer-closed', this.#peerClosed(undefined));
     this.#isClosed = true;
-    this.#watch?.cancel();
-    this.#watch = undefined;
+    this.#goodbye?.cancel();
     this.#owner.onClosed();
   }
 
@@ -591,32 +632,18 @@ export class Connection<In, Out> {
   #begin(reason: CloseReason, error: PulsepoolError | undefined): boolean {
     if (this.#ending !== undefined) return false;
     this.#ending = { reason, error };
-    this.#watch?.cancel();
-    this.#watch = undefined;
-    let receiver = this.#receivers;
-    this.#receivers = undefined;
-    this.#lastReceiver = undefined;
-    this.#receiverCount = 0;
-    if (receiver !== undefined) this.#profile.hold.drop();
-    while (receiver !== undefined) {
-      receiver.release?.();
-      receiver.reject(this.#lost(receiver.mark));
-      receiver = receiver.next;
-    }
+    this.#watch.end();
+    // A signal that several calls share ends the connection at the first: the others were aborted, too.
+    this.#receivers.rejectAll((receiver) =>
+      receiver.signal?.aborted === true ? receiver.signal.reason : this.#lost(receiver),
+    );
     this.#writer.wake();
     this.#owner.onEnding(reason, error);
     return true;
   }
 
   #failUnsolicited(): PulsepoolError {
-    const { head, hint } = this.#head();
-    const error = this.#error(
-      'ERR_UNSOLICITED',
-      `${this.#profile.endpoint} sent bytes that nobody had asked for (first bytes: ${head}).`,
-      hint ??
-        'The server may say goodbye before it closes, or push messages: see heartbeat.answer for pings it sends.',
-      undefined,
-    );
+    const error = this.#story.unsolicited(this.#bytes);
     this.destroy('unsolicited', error);
     return error;
   }
@@ -625,118 +652,46 @@ export class Connection<In, Out> {
     this.destroy('protocol', asFrameError(cause, 'codec-threw'));
   }
 
-  #head(): { head: string; hint?: string } {
-    const seen = this.#bytes.peek(Math.min(16, this.#bytes.length)) ?? Buffer.alloc(0);
-    const hint = hintFromHead(seen);
-    return hint === undefined ? { head: seen.toString('hex') } : { head: seen.toString('hex'), hint };
-  }
-
-  #peerClosed(cause: Error | undefined): PulsepoolError {
-    const { endpoint } = this.#profile;
-    if (this.#isYoung()) return acceptedThenClosed(endpoint, cause);
-    if (cause !== undefined && systemCode(cause).startsWith('ERR_SSL_'))
-      return acceptedThenClosed(endpoint, cause);
-    const truncated =
-      this.#bytes.length === 0
-        ? undefined
-        : new FrameError(
-            `The stream ended in the middle of a frame, after ${this.#bytes.length} of its bytes.`,
-            {
-              fault: 'truncated',
-              ...this.#head(),
-            },
-          );
-    return this.#error(
-      'ERR_CONNECTION_LOST',
-      `Lost the connection to ${endpoint}: ${cause === undefined ? 'the server closed it' : cause.message}.`,
-      'The server restarted, hit its own idle limit or crashed, or a proxy in between closed the connection.',
-      undefined,
-      cause ?? truncated,
-    );
+  #peerClosed(cause: Error | undefined): PulsepoolError | undefined {
+    // Not told when it would go unheard: a codec of the user's is asked.
+    if (!this.isOpen) return undefined;
+    return this.#story.peerClosed(cause, this.#bytes, {
+      isYoung: this.#isYoung(),
+      wasCut: this.#hasPartial(),
+    });
   }
 
   #isYoung(): boolean {
-    return !this.#hasRead && this.#profile.clock.now() - this.openedAt < YOUNG_MS;
+    return this.#profile.clock.now() - this.openedAt < YOUNG_MS;
   }
 
-  /** The error for one call that the end of the connection cuts off. */
-  #lost(mark: WriteMark | undefined): PulsepoolError {
-    const error = this.#ending?.error;
-    if (error instanceof FrameError) {
-      return mark === undefined
-        ? error
-        : new FrameError(error.message, { ...error, sent: this.#writer.sent(mark), cause: error });
-    }
-    if (error !== undefined)
-      return this.#error(error.code, error.message, error.hint, mark, error, error.retryable);
-    return this.#error(
-      'ERR_CONNECTION_LOST',
-      `The connection to ${this.#profile.endpoint} was ended (${this.#ending?.reason ?? 'closed'}).`,
-      'It was ended on this side: by an abort, a release, a timeout of another call, or the pool’s close.',
-      mark,
-    );
+  /** The error for one call that the end of the connection cuts off, or that comes after it. */
+  #lost(call: Call | undefined): PulsepoolError {
+    return this.#story.lost(this.#ending, call);
   }
 
-  #error(
-    code: ErrorCode,
-    message: string,
-    hint: string,
-    mark: WriteMark | undefined,
-    cause?: unknown,
-    retryable = true,
-  ): ConnectionError {
-    return new ConnectionError(code, message, {
-      retryable,
-      hint,
-      cause,
-      sent: mark === undefined ? 'none' : this.#writer.sent(mark),
-      endpoint: this.#profile.endpoint,
-      connectionId: this.id,
-      firstByte: mark !== undefined && this.lastReadAt > this.#awaitingSince,
-      reused: this.#hasServed,
-    });
-  }
+  // ---- what is overdue -----------------------------------------------------------------------------------
 
-  #arm(at: number): void {
-    if (this.#watch !== undefined) {
-      if (this.#watchAt <= at) return;
-      this.#watch.cancel();
-    }
-    if (at === Number.POSITIVE_INFINITY || this.#ending !== undefined) return;
-    const { clock } = this.#profile;
-    this.#watchAt = at;
-    this.#watch = clock.after(at - clock.now(), () => {
-      this.#watch = undefined;
-      // One turn: bytes that the kernel already holds are read before the verdict.
-      clock.turn(() => this.#judge());
-    });
-  }
-
-  /** Looks at what is due, ends the connection if something is overdue, and arms the watch for what is not. */
-  #judge(): void {
-    if (this.#ending !== undefined) return;
-    const { clock, endpoint, readTimeoutMs, writeTimeoutMs, frameTimeoutMs } = this.#profile;
-    const now = clock.now();
+  /** Ends the connection if something is overdue; otherwise returns when to look again. */
+  #judge(now: number): number {
+    const { readTimeoutMs, writeTimeoutMs, frameTimeoutMs } = this.#profile;
     let next = Number.POSITIVE_INFINITY;
-    if (this.#receivers !== undefined) {
+    const { first } = this.#receivers;
+    if (first !== undefined) {
+      // A reply is due once its question has left; until then the stall limit below applies.
+      const hasLeft =
+        first.mark === undefined ? this.#writer.isFlushed : this.#writer.sent(first.mark) === 'full';
+      if (!hasLeft) this.#awaitingSince = now;
       const due = Math.max(this.lastReadAt, this.#awaitingSince) + readTimeoutMs;
       if (due <= now) {
-        this.#timeOut(
-          'ERR_READ_TIMEOUT',
-          `${endpoint} was silent for ${readTimeoutMs} ms while a reply was due.`,
-        );
-        return;
+        return this.#timeOut(this.#story.silent(readTimeoutMs));
       }
       next = due;
     }
     if (this.#partialSince !== undefined) {
       const due = this.#partialSince + frameTimeoutMs;
       if (due <= now) {
-        this.#timeOut(
-          'ERR_FRAME_TIMEOUT',
-          `${endpoint} began a frame and did not finish it in ${frameTimeoutMs} ms.`,
-        );
-        return;
+        return this.#timeOut(this.#story.unfinished(frameTimeoutMs));
       }
       next = Math.min(next, due);
     }
@@ -747,32 +702,15 @@ export class Connection<In, Out> {
       }
       const due = this.#progressAt + writeTimeoutMs;
       if (due <= now) {
-        this.#timeOut('ERR_WRITE_TIMEOUT', `${endpoint} took no bytes for ${writeTimeoutMs} ms.`);
-        return;
+        return this.#timeOut(this.#story.stalled(writeTimeoutMs));
       }
-      next = Math.min(next, due);
+      next = Math.min(next, due, now + writeTimeoutMs / LOOKS_PER_STALL);
     }
-    this.#arm(next);
+    return next;
   }
 
-  #timeOut(code: ErrorCode, message: string): void {
-    const hint =
-      code === 'ERR_WRITE_TIMEOUT'
-        ? 'The server has stopped reading: it is stuck, overloaded or gone.'
-        : 'The server is slow, stuck or gone; a proxy may hold the connection open. Compare with its own limits.';
-    this.destroy('timeout', this.#error(code, message, hint, undefined));
+  #timeOut(error: PulsepoolError): number {
+    this.destroy('timeout', error);
+    return Number.POSITIVE_INFINITY;
   }
-}
-
-function asFrameError(error: unknown, fault: 'bad-message' | 'codec-threw'): FrameError {
-  if (error instanceof FrameError) return error;
-  const what = error instanceof Error ? error.message : String(error);
-  return new FrameError(
-    fault === 'bad-message' ? `The codec could not encode the message: ${what}` : `The codec failed: ${what}`,
-    {
-      fault,
-      cause: error,
-      hint: 'The error came from the codec, a heartbeat function or a message; see the cause.',
-    },
-  );
 }

@@ -37,7 +37,7 @@ const REFUSED: Story = {
   code: 'ERR_REFUSED',
   retryable: true,
   what: 'the connection was refused',
-  hint: 'Nothing listens there: check that the server runs, and the host and port.',
+  hint: 'Nothing listens there: check that the server runs, and the host and port, or the path.',
 };
 const NO_SOCKET_FILE: Story = {
   code: 'ERR_REFUSED',
@@ -81,11 +81,41 @@ const DENIED: Story = {
   what: 'the operating system denied it',
   hint: 'Check the permissions of the socket file, or the firewall of this host.',
 };
+const UNFIT: Story = {
+  code: 'ERR_CONNECT',
+  retryable: false,
+  what: 'the operating system can’t make such a connection',
+  hint: 'Check the host or path; `localAddress` must be of the same family and network as the server’s address.',
+};
+const BACKLOG: Story = {
+  code: 'ERR_SERVER_FULL',
+  retryable: true,
+  what: 'the server’s queue of new connections is full',
+  hint: 'The server is stuck or overloaded: it does not accept as fast as clients come.',
+};
+const SETUP: Story = {
+  code: 'ERR_CONNECT',
+  retryable: false,
+  what: 'these options can’t be used',
+  hint: 'See the cause: it names the option. Nothing was sent.',
+};
+const TLS_SETUP: Story = {
+  code: 'ERR_TLS',
+  retryable: false,
+  what: 'the `tls` options can’t be used',
+  hint: 'See the cause. `cert`, `key` and `ca` are the contents of PEM files, not their paths; a key must belong to its certificate.',
+};
+const UNTRUSTED: Story = {
+  code: 'ERR_TLS_TRUST',
+  retryable: false,
+  what: 'the server’s certificate is not trusted',
+  hint: 'Check `tls.ca` against the server’s issuer, the dates of the certificate, and its chain.',
+};
 const RESET: Story = {
   code: 'ERR_SERVER_FULL',
   retryable: true,
   what: 'the server accepted and then dropped the connection',
-  hint: 'It may be full (its own connection limit), starting, or expect another protocol (TLS, PROXY).',
+  hint: 'It may be full (its own connection limit), starting, expect another protocol (TLS, PROXY), or refuse this client (its address, its certificate).',
 };
 
 const BY_SYSTEM_CODE: Readonly<Record<string, Story>> = {
@@ -108,8 +138,27 @@ const BY_SYSTEM_CODE: Readonly<Record<string, Story>> = {
   EACCES: DENIED,
   EPERM: DENIED,
   ECONNRESET: RESET,
+  ECONNABORTED: RESET,
   EPIPE: RESET,
+  // A Unix socket says so; over TCP the SYN goes unanswered instead.
+  EAGAIN: BACKLOG,
+  EINVAL: UNFIT,
+  EAFNOSUPPORT: UNFIT,
+  ENAMETOOLONG: UNFIT,
+  ENOTDIR: UNFIT,
+  ELOOP: UNFIT,
+  EPROTOTYPE: UNFIT,
 };
+
+// What a race over several addresses is not told by, if any other address said more.
+const SAYS_LITTLE = new Set([
+  'ENETUNREACH',
+  'EHOSTUNREACH',
+  'EADDRNOTAVAIL',
+  'EAFNOSUPPORT',
+  'EINVAL',
+  'ETIMEDOUT',
+]);
 
 // OpenSSL's X509_V_ERR names as Node passes them on, and Node's own name check.
 const TRUST = new Set([
@@ -121,14 +170,22 @@ const TRUST = new Set([
   'CERT_SIGNATURE_FAILURE',
   'CERT_UNTRUSTED',
   'CRL_HAS_EXPIRED',
+  'CRL_NOT_YET_VALID',
+  'CRL_SIGNATURE_FAILURE',
   'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'ERROR_IN_CERT_NOT_AFTER_FIELD',
+  'ERROR_IN_CERT_NOT_BEFORE_FIELD',
+  'ERROR_IN_CRL_LAST_UPDATE_FIELD',
+  'ERROR_IN_CRL_NEXT_UPDATE_FIELD',
   'ERR_TLS_CERT_ALTNAME_INVALID',
   'HOSTNAME_MISMATCH',
   'INVALID_CA',
   'INVALID_PURPOSE',
   'PATH_LENGTH_EXCEEDED',
   'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY',
   'UNABLE_TO_DECRYPT_CERT_SIGNATURE',
+  'UNABLE_TO_DECRYPT_CRL_SIGNATURE',
   'UNABLE_TO_GET_CRL',
   'UNABLE_TO_GET_ISSUER_CERT',
   'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
@@ -140,14 +197,10 @@ const ALERT_ABOUT_CERTIFICATE = /^ERR_SSL_.*ALERT_(.*CERTIFICATE.*|UNKNOWN_CA|AC
 
 function trustStory(code: string): Story | undefined {
   if (TRUST.has(code)) {
+    if (code !== 'ERR_TLS_CERT_ALTNAME_INVALID' && code !== 'HOSTNAME_MISMATCH') return UNTRUSTED;
     return {
-      code: 'ERR_TLS_TRUST',
-      retryable: false,
-      what: 'the server’s certificate is not trusted',
-      hint:
-        code === 'ERR_TLS_CERT_ALTNAME_INVALID' || code === 'HOSTNAME_MISMATCH'
-          ? 'The certificate names other hosts: connect by a name it holds, or set `tls.servername`.'
-          : 'Check `tls.ca` against the server’s issuer, the dates of the certificate, and its chain.',
+      ...UNTRUSTED,
+      hint: 'The certificate names other hosts: connect by a name it holds, or set `tls.servername`.',
     };
   }
   if (ALERT_ABOUT_CERTIFICATE.test(code)) {
@@ -177,7 +230,7 @@ function tlsStory(code: string): Story | undefined {
       code: 'ERR_TLS',
       retryable: false,
       what: 'TLS could not be agreed',
-      hint: 'Compare TLS versions, ciphers, ALPN protocols and SNI of both sides; the cause says which.',
+      hint: 'Compare TLS versions, ciphers, ALPN protocols and SNI of both sides, and whether the server wants a client certificate; see the cause.',
     };
   }
   return undefined;
@@ -190,27 +243,49 @@ const OTHER: Story = {
   hint: 'See the cause.',
 };
 
-/** The `code` of a system error; for a failed race over several addresses, that of the last one. */
+/** The `code` of a system error; for a failed race over several addresses, that of the one that says most. */
 export function systemCode(error: unknown): string {
   if (error instanceof AggregateError) {
-    const own: unknown = Reflect.get(error, 'code');
-    if (typeof own === 'string' && own in BY_SYSTEM_CODE) return own;
-    return error.errors.length === 0 ? '' : systemCode(error.errors.at(-1));
+    // Its own code is that of the first address: where IPv6 has no route, that hides what IPv4 was told.
+    const codes = error.errors.map(systemCode);
+    return codes.find((code) => !SAYS_LITTLE.has(code)) ?? codes.at(-1) ?? '';
   }
   if (!(error instanceof Error)) return '';
   const code: unknown = Reflect.get(error, 'code');
   return typeof code === 'string' ? code : '';
 }
 
-/** The story of an error that ended a dial in `phase`. */
-export function explainDialError(error: unknown, phase: DialPhase, endpoint: string): DialError {
+/**
+ * The story of an error that ended a dial in `phase`; `undefined` when the socket closed without one.
+ * `isUntrusted`: Node had refused the certificate, be it by a `checkServerIdentity` whose errors nobody knows.
+ */
+export function explainDialError(
+  error: unknown,
+  phase: DialPhase,
+  endpoint: string,
+  isUntrusted = false,
+): DialError {
   if (error instanceof DialError) return error;
   const code = systemCode(error);
-  const story =
-    (phase === 'tls' && (code === 'ECONNRESET' || code === '') ? tlsHangUp() : undefined) ??
-    BY_SYSTEM_CODE[code] ??
-    tlsStory(code) ??
-    OTHER;
+  return tell(dialStory(error, code, phase, isUntrusted), code, phase, endpoint, error);
+}
+
+const OF_ADDRESS = new Set(['ERR_INVALID_IP_ADDRESS', 'ENAMETOOLONG']);
+
+/** The story of an error that was thrown before anything was dialed: trying again can't help. */
+export function explainSetupError(error: unknown, isTls: boolean, endpoint: string): DialError {
+  const code = systemCode(error);
+  const isOfTls = isTls && !OF_ADDRESS.has(code);
+  return tell(isOfTls ? TLS_SETUP : SETUP, code, isOfTls ? 'tls' : 'tcp', endpoint, error);
+}
+
+function dialStory(error: unknown, code: string, phase: DialPhase, isUntrusted: boolean): Story {
+  if (isUntrusted) return trustStory(code) ?? UNTRUSTED;
+  if (phase === 'tls' && (code === 'ECONNRESET' || error === undefined)) return tlsHangUp();
+  return BY_SYSTEM_CODE[code] ?? tlsStory(code) ?? OTHER;
+}
+
+function tell(story: Story, code: string, phase: DialPhase, endpoint: string, error: unknown): DialError {
   const seen = code === '' ? '' : ` (${code})`;
   return new DialError(
     story.code,
@@ -231,7 +306,7 @@ function tlsHangUp(): Story {
     code: 'ERR_TLS',
     retryable: true,
     what: 'the server hung up during the TLS handshake',
-    hint: 'It may be a plain port, be overloaded, or refuse the TLS version or SNI name.',
+    hint: 'It may be a plain port, be overloaded, or refuse the TLS version, the SNI name or this client’s certificate.',
   };
 }
 
@@ -248,6 +323,11 @@ export function dialTimeout(phase: DialPhase, endpoint: string, afterMs: number)
     `Could not connect to ${endpoint}: phase ${phase} did not finish within connectTimeoutMs (${afterMs} ms for all phases).`,
     { phase, endpoint, retryable: true, hint: hints[phase] },
   );
+}
+
+/** The server's word that it refuses our certificate; with TLS 1.3 it comes after the handshake. */
+export function certificateRefused(endpoint: string, cause: unknown): DialError | undefined {
+  return ALERT_ABOUT_CERTIFICATE.test(systemCode(cause)) ? acceptedThenClosed(endpoint, cause) : undefined;
 }
 
 /** What a peer that ended a young, silent connection is told as. */

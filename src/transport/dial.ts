@@ -5,7 +5,7 @@
 import net from 'node:net';
 import tls from 'node:tls';
 import type { Clock } from '../clock.ts';
-import { type DialPhase, dialTimeout, explainDialError } from './dial-error.ts';
+import { DialError, type DialPhase, dialTimeout, explainDialError, explainSetupError } from './dial-error.ts';
 import { type Endpoint, endpointName } from './endpoint.ts';
 
 /** TLS options, as `tls.connect` takes them; verification is on unless they say otherwise. */
@@ -30,9 +30,19 @@ const TCP_KEEPALIVE_AFTER_MS = 30_000;
 // own 250 ms makes a far server with two addresses unreachable (nodejs/node#54359).
 const ATTEMPT_MS = 1_000;
 
+// sockaddr_un holds so many bytes of a path. libuv cuts a longer one short, which may be another socket's path.
+const LONGEST_PATH_BYTES = process.platform === 'linux' ? 107 : 103;
+
 function connectOptions(options: DialOptions): net.NetConnectOpts {
   const { endpoint } = options;
-  if (endpoint.kind === 'unix') return { path: endpoint.path };
+  if (endpoint.kind === 'unix') {
+    const bytes = Buffer.byteLength(endpoint.path);
+    if (bytes > LONGEST_PATH_BYTES && process.platform !== 'win32') {
+      const what = `The path has ${bytes} bytes; a Unix socket’s may have ${LONGEST_PATH_BYTES}`;
+      throw Object.assign(new RangeError(what), { code: 'ENAMETOOLONG' });
+    }
+    return { path: endpoint.path };
+  }
   return {
     host: endpoint.host,
     port: endpoint.port,
@@ -58,6 +68,23 @@ function startTls(options: DialOptions, tlsOptions: TlsOptions): tls.TLSSocket {
   });
 }
 
+/** Whether Node has refused the server's certificate. */
+function isUntrusted(socket: net.Socket): boolean {
+  return socket instanceof tls.TLSSocket && Boolean(socket.authorizationError);
+}
+
+/** A codec factory of the user's threw: the next socket would fare no better. */
+function unadopted(cause: unknown, endpoint: string): DialError {
+  const what = cause instanceof Error ? cause.message : String(cause);
+  return new DialError('ERR_CONNECT', `The socket to ${endpoint} was opened but can’t be used: ${what}`, {
+    phase: 'handshake',
+    endpoint,
+    retryable: false,
+    hint: 'The codec could not be made for it: see the cause.',
+    cause,
+  });
+}
+
 /**
  * Opens one socket and gives it to `adopt` in the very turn it became ready, so that no event is missed.
  *
@@ -75,24 +102,26 @@ export function dial<T>(
       return;
     }
     const name = endpointName(options.endpoint);
-    let phase: DialPhase = options.endpoint.kind === 'unix' ? 'tcp' : 'dns';
+    const hasName = options.endpoint.kind === 'tcp' && net.isIP(options.endpoint.host) === 0;
+    let phase: DialPhase = hasName ? 'dns' : 'tcp';
     let socket: net.Socket;
     try {
       socket =
         options.tls === undefined ? net.connect(connectOptions(options)) : startTls(options, options.tls);
     } catch (error) {
-      // Certificates and keys that can't be read throw here, synchronously.
-      reject(explainDialError(error, 'tls', name));
+      // Certificates, keys and addresses that can't be read throw here, synchronously.
+      reject(explainSetupError(error, options.tls !== undefined, name));
       return;
     }
 
-    const onLookup = (): void => {
-      phase = 'tcp';
+    const onLookup = (error: Error | null): void => {
+      // It also tells of a name that could not be resolved; the error follows.
+      if (error === null) phase = 'tcp';
     };
     const onTcp = (): void => {
       phase = 'tls';
     };
-    const onError = (error: Error): void => fail(explainDialError(error, phase, name));
+    const onError = (error: Error): void => fail(explainDialError(error, phase, name, isUntrusted(socket)));
     const onClose = (): void => fail(explainDialError(undefined, phase, name));
     const onAbort = (): void => fail(signal.reason);
     const readyEvent = options.tls === undefined ? 'connect' : 'secureConnect';
@@ -120,7 +149,11 @@ export function dial<T>(
       }
       // What holds the process is the caller who waits, never the socket.
       socket.unref();
-      resolve(adopt(socket));
+      try {
+        resolve(adopt(socket));
+      } catch (error) {
+        fail(unadopted(error, name));
+      }
     };
     // Timers run before the poll phase: the answer may already be in the kernel if our own loop was blocked.
     const timer = clock.after(options.connectTimeoutMs, () => {

@@ -11,6 +11,8 @@ import { VirtualClock } from './virtual-clock.ts';
 export type DialOutcome =
   | { readonly kind: 'open'; readonly afterMs?: number }
   | { readonly kind: 'refuse'; readonly afterMs?: number; readonly retryable?: boolean }
+  /** Rejects with whatever a function of the user's might throw. */
+  | { readonly kind: 'throw'; readonly error: unknown }
   | { readonly kind: 'hang' };
 
 /** The server's end of one socket. */
@@ -19,6 +21,8 @@ export class FakePeer {
   /** Everything the client has written. */
   received = '';
   isEnded = false;
+  /** Reads, but neither answers nor says goodbye, as a stopped process would. */
+  isMute = false;
   readonly #client: Duplex;
 
   constructor(stream: Duplex, client: Duplex) {
@@ -29,7 +33,7 @@ export class FakePeer {
     });
     stream.on('end', () => {
       this.isEnded = true;
-      stream.end();
+      if (!this.isMute) stream.end();
     });
     stream.on('error', () => undefined);
   }
@@ -39,20 +43,40 @@ export class FakePeer {
     return this.#client.destroyed;
   }
 
-  /** Sends bytes to the client. */
+  /** Sends bytes to the client. Like a network's, they arrive after the call that asked for them. */
   write(bytes: string | Uint8Array): void {
-    this.stream.write(bytes);
+    process.nextTick(() => {
+      if (!this.stream.writableEnded && !this.stream.destroyed) this.stream.write(bytes);
+    });
   }
 
   /** Closes with a FIN. */
   fin(): void {
-    this.stream.end();
+    process.nextTick(() => this.stream.end());
   }
 
   /** Breaks the connection as an RST would. */
   reset(): void {
     const error = Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' });
     this.#client.destroy(error);
+  }
+}
+
+/** Counts who keeps the process alive. */
+export class CountingHold {
+  count = 0;
+  isEnded = false;
+
+  take(): void {
+    this.count += 1;
+  }
+
+  drop(): void {
+    this.count -= 1;
+  }
+
+  end(): void {
+    this.isEnded = true;
   }
 }
 
@@ -70,25 +94,40 @@ export class FakeNet {
   /** Called for each new server end, before the client may use it. */
   onPeer: (peer: FakePeer) => void = () => undefined;
   random: () => number = () => 0.5;
+  /** Of the newest pool. */
+  hold: CountingHold = new CountingHold();
 
   /** For `createPoolIn`. */
   get surroundings(): Surroundings {
     return {
       clock: this.clock,
       random: () => this.random(),
+      makeHold: () => {
+        this.hold = new CountingHold();
+        return this.hold;
+      },
       dial: async (_options, clock, signal, adopt) => {
         this.dialedAt.push(clock.now());
         const outcome = this.script.shift() ?? this.outcome;
         this.dialing += 1;
         try {
-          const afterMs = outcome.kind === 'hang' ? Number.POSITIVE_INFINITY : (outcome.afterMs ?? 0);
+          const afterMs =
+            outcome.kind === 'hang'
+              ? Number.POSITIVE_INFINITY
+              : outcome.kind === 'throw'
+                ? 0
+                : (outcome.afterMs ?? 0);
           if (afterMs > 0) await this.#delay(afterMs, signal);
           signal.throwIfAborted();
         } finally {
           this.dialing -= 1;
         }
-        if (outcome.kind !== 'open') throw refusal(outcome.kind === 'refuse' ? (outcome.retryable ?? true) : true);
+        if (outcome.kind === 'throw') throw outcome.error;
+        if (outcome.kind !== 'open')
+          throw refusal(outcome.kind === 'refuse' ? (outcome.retryable ?? true) : true);
         const [client, server] = duplexPair({ allowHalfOpen: false });
+        // The server says goodbye when it wants to: a stopped one does not.
+        server.allowHalfOpen = true;
         const peer = new FakePeer(server, client);
         this.peers.push(peer);
         this.onPeer(peer);
@@ -133,7 +172,7 @@ function refusal(retryable: boolean): DialError {
   });
 }
 
-/** Makes a peer answer each line with `Echo: <line>`, and `PING` with `PONG`. */
+/** Makes a peer answer each line with `Echo: <line>`, and `PING` with `PONG`, unless it is mute. */
 export function echoLines(peer: FakePeer): void {
   let pending = '';
   peer.stream.on('data', (chunk: Buffer) => {
@@ -141,7 +180,7 @@ export function echoLines(peer: FakePeer): void {
     for (let end = pending.indexOf('\n'); end >= 0; end = pending.indexOf('\n')) {
       const line = pending.slice(0, end);
       pending = pending.slice(end + 1);
-      peer.write(line === 'PING' ? 'PONG\n' : `Echo: ${line}\n`);
+      if (!peer.isMute) peer.write(line === 'PING' ? 'PONG\n' : `Echo: ${line}\n`);
     }
   });
 }

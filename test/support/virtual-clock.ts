@@ -47,6 +47,11 @@ export class VirtualClock implements Clock {
     return this.#timers.length;
   }
 
+  /** Callbacks that wait for the next turn of the event loop. */
+  get pendingTurns(): number {
+    return this.#turns.length;
+  }
+
   /** Runs what is due now and all that follows from it, without moving time. */
   async flush(): Promise<void> {
     await settle();

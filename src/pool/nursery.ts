@@ -1,0 +1,152 @@
+/**
+ * The nursery: where slots come into being. It knows whether one more may exist, how many dials may run side by
+ * side, and how each one ended. How many are wanted, and who gets a new socket, is the roster's business.
+ */
+import { AsyncResource } from 'node:async_hooks';
+import type { Clock, RandomSource } from '../clock.ts';
+import type { PulsepoolError } from '../errors.ts';
+import { Backoff, type BackoffBounds } from '../transport/backoff.ts';
+import type { Connection } from '../transport/connection.ts';
+import { Ledger } from './ledger.ts';
+import { Opener, type Opening } from './opener.ts';
+import type { Slot } from './slot.ts';
+
+/** Who wanted the slots. */
+export interface NurseryOwner<In, Out> {
+  /** How many dials there is a use for now. */
+  readonly wanted: () => number;
+  readonly onOpened: (slot: Slot<In, Out>, connection: Connection<In, Out>, dialMs: number) => void;
+  /** It has no socket, and never will. With an error, the dial has failed for good; without, it was not needed. */
+  readonly onUnborn: (slot: Slot<In, Out>, error: PulsepoolError | undefined) => void;
+  /** One attempt has failed; there may be more. */
+  readonly onDialFailed: (error: PulsepoolError, failures: number, backoffMs: number) => void;
+}
+
+/** What a nursery needs. */
+export interface NurseryParts<In, Out> {
+  readonly endpoint: string;
+  readonly max: number;
+  readonly retry: BackoffBounds & { readonly retries: number };
+  /** One attempt to dial, handshake included. */
+  readonly connect: (slot: Slot<In, Out>, signal: AbortSignal) => Promise<Connection<In, Out>>;
+  readonly clock: Clock;
+  readonly random: RandomSource;
+}
+
+// Dials at once while nothing is open, and while open sockets turn over. MongoDB's maxConnecting is 2.
+const COLD_DIALS = 4;
+const WARM_DIALS = 2;
+
+/** See the file's comment. */
+export class Nursery<In, Out> {
+  readonly #owner: NurseryOwner<In, Out>;
+  readonly #clock: Clock;
+  readonly #ledger: Ledger<Slot<In, Out>>;
+  readonly #backoff: Backoff;
+  readonly #opener: Opener<In, Out>;
+  readonly #dials: AbortController = new AbortController();
+  // Dials run in the context in which the pool was made, not in that of the caller who happened to need one: a
+  // socket's events, and the timers set when it opens, keep that context for life.
+  readonly #context: AsyncResource = new AsyncResource('pulsepool');
+
+  constructor(parts: NurseryParts<In, Out>, owner: NurseryOwner<In, Out>) {
+    const { clock, connect, endpoint, retry } = parts;
+    this.#owner = owner;
+    this.#clock = clock;
+    this.#ledger = new Ledger(parts.max);
+    this.#backoff = new Backoff(retry, parts.random);
+    this.#opener = new Opener({
+      endpoint,
+      connect,
+      backoff: this.#backoff,
+      retries: retry.retries,
+      clock,
+      signal: this.#dials.signal,
+      isWanted: (running) => running < owner.wanted(),
+      onFailed: (error, backoffMs) => owner.onDialFailed(error, this.#backoff.failures, backoffMs),
+    });
+  }
+
+  /** Whether one more slot may exist. */
+  get hasRoom(): boolean {
+    return this.#ledger.hasRoom;
+  }
+
+  /** Slots on the books. */
+  get size(): number {
+    return this.#ledger.size;
+  }
+
+  /** Whether the newest thing known about the endpoint is a failure. */
+  get isFailing(): boolean {
+    return this.#backoff.isFailing;
+  }
+
+  /** Why the last dial failed, however long ago. */
+  get lastFailure(): PulsepoolError | undefined {
+    return this.#backoff.lastError;
+  }
+
+  /** How many dials may run side by side: while the endpoint fails, a single probe. */
+  limit(open: number): number {
+    if (this.#backoff.isFailing) return 1;
+    return open === 0 ? COLD_DIALS : WARM_DIALS;
+  }
+
+  /** Enters a slot on the books and opens its socket. Ask `hasRoom` first. */
+  bear(slot: Slot<In, Out>): void {
+    const startedAt = this.#clock.now();
+    let opening: Opening<In, Out> = { kind: 'elided' };
+    const birth = (): Promise<void> =>
+      this.#context.runInAsyncScope(async () => {
+        opening = await this.#opener.open(slot);
+      });
+    this.#context.runInAsyncScope(() => {
+      this.#ledger
+        .enter(slot, birth)
+        .then(() => this.#onEntered(slot, opening, startedAt))
+        .catch(warn);
+    });
+  }
+
+  /** Takes a slot off the books: its place is free at once. */
+  bury(slot: Slot<In, Out>): void {
+    this.#ledger.strike(slot);
+  }
+
+  /** A socket was lost that should have lived: as good as a failed dial, or its server would be dialed for ever. */
+  mourn(error: PulsepoolError, openedAt: number): void {
+    this.#backoff.failed(error, openedAt, this.#clock.now());
+  }
+
+  /** Ends every dial that runs or waits; none is started any more. */
+  abort(): void {
+    this.#dials.abort();
+  }
+
+  /** Closes the books. Every slot must be off them. */
+  end(): Promise<void> {
+    this.#dials.abort();
+    return this.#ledger.end();
+  }
+
+  #onEntered(slot: Slot<In, Out>, opening: Opening<In, Out>, startedAt: number): void {
+    if (opening.kind !== 'opened') {
+      this.#owner.onUnborn(slot, opening.kind === 'failed' ? opening.error : undefined);
+      return;
+    }
+    const { connection } = opening;
+    const now = this.#clock.now();
+    if (connection.isOpen) {
+      this.#owner.onOpened(slot, connection, now - startedAt);
+      return;
+    }
+    if (connection.error !== undefined) this.mourn(connection.error, connection.openedAt);
+    this.#owner.onUnborn(slot, undefined);
+  }
+}
+
+function warn(error: unknown): void {
+  // Nothing above is meant to throw. If it does, hiding it would leave callers waiting for ever.
+  process.emitWarning(error instanceof Error ? error : String(error), 'PulsepoolWarning');
+}

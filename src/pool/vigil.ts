@@ -1,0 +1,157 @@
+/**
+ * The vigil: the heartbeat as the pool uses it. It takes a slot out of service for its ping, brings it back with its
+ * pong, and ends it when none comes. When to ping, and what silence means, is the heartbeat's business.
+ */
+import type { Clock, RandomSource } from '../clock.ts';
+import { PulsepoolError } from '../errors.ts';
+import { Heartbeat, type HeartbeatSettings } from '../heartbeat/heartbeat.ts';
+import type { Announcer } from './announcer.ts';
+import type { Slot, SlotPulse } from './slot.ts';
+import type { Counters } from './stats.ts';
+
+/** Who puts slots into service. */
+export interface VigilOwner<In, Out> {
+  /** Takes an idle slot out of service. */
+  readonly withdraw: (slot: Slot<In, Out>) => void;
+  /** A slot has proved that it lives: it may serve again. */
+  readonly restore: (slot: Slot<In, Out>) => void;
+  /** A slot can't be counted on any more. */
+  readonly onDoubt: () => void;
+}
+
+/** What a vigil needs. */
+export interface VigilParts {
+  readonly endpoint: string;
+  /** Nothing is pinged without it. */
+  readonly heartbeat: HeartbeatSettings | undefined;
+  readonly clock: Clock;
+  readonly random: RandomSource;
+}
+
+/** See the file's comment. */
+export class Vigil<In, Out> implements SlotPulse<In, Out> {
+  readonly #owner: VigilOwner<In, Out>;
+  readonly #endpoint: string;
+  readonly #settings: HeartbeatSettings | undefined;
+  readonly #heartbeat: Heartbeat | undefined;
+  readonly #counters: Counters;
+  readonly #announcer: Announcer;
+  #firstPings = 0;
+
+  constructor(parts: VigilParts, counters: Counters, announcer: Announcer, owner: VigilOwner<In, Out>) {
+    const { clock, endpoint, heartbeat, random } = parts;
+    this.#owner = owner;
+    this.#endpoint = endpoint;
+    this.#settings = heartbeat;
+    this.#counters = counters;
+    this.#announcer = announcer;
+    this.#heartbeat =
+      heartbeat === undefined
+        ? undefined
+        : new Heartbeat(heartbeat, clock, random, (lateMs) => {
+            counters.suspended += 1;
+            announcer.tell('suspended', () => ({ lateMs }));
+          });
+  }
+
+  /** Slots whose first ping is out: most will be back in a moment. */
+  get firstPings(): number {
+    return this.#firstPings;
+  }
+
+  /** Watches a slot that has just been opened. */
+  begin(slot: Slot<In, Out>): void {
+    slot.beat = this.#heartbeat?.watch(slot);
+  }
+
+  /** Watches it no longer. */
+  leave(slot: Slot<In, Out>): void {
+    this.#settle(slot);
+    if (slot.beat !== undefined) this.#heartbeat?.unwatch(slot.beat);
+  }
+
+  /** Pings a slot for a borrower, if it was silent so long that it must. */
+  prove(slot: Slot<In, Out>, silentMs: number): boolean {
+    const { beat } = slot;
+    if (beat === undefined || this.#settings === undefined || silentMs <= this.#settings.intervalMs)
+      return false;
+    this.#heartbeat?.checkNow(beat);
+    return true;
+  }
+
+  /** Ends one slot that has missed a ping, if there is one: its place is worth more than its hope. */
+  sacrifice(slots: Iterable<Slot<In, Out>>): void {
+    for (const { beat, state } of slots) {
+      if (state.name === 'checking' && beat !== undefined && beat.missed > 0) {
+        state.connection.destroy('heartbeat', this.#unanswered(beat.missed));
+        return;
+      }
+    }
+  }
+
+  end(): void {
+    this.#heartbeat?.end();
+  }
+
+  /** @internal */
+  ping(slot: Slot<In, Out>): boolean {
+    if (slot.state.name === 'idle') {
+      this.#owner.withdraw(slot);
+      this.#firstPings += 1;
+      slot.isFirstPing = true;
+    }
+    const { state } = slot;
+    if (state.name !== 'checking') return false;
+    state.connection.ping();
+    return state.connection.isOpen;
+  }
+
+  /** @internal */
+  onPong(slot: Slot<In, Out>): void {
+    const { state, beat } = slot;
+    if (state.name !== 'checking' || beat === undefined) return;
+    this.#settle(slot);
+    const rttMs = this.#heartbeat?.answered(beat) ?? 0;
+    this.#counters.pinged += 1;
+    this.#announcer.tell('pinged', () => ({ connectionId: slot.id, rttMs }));
+    this.#owner.restore(slot);
+  }
+
+  /** @internal */
+  onMissed(slot: Slot<In, Out>, missed: number): void {
+    this.#settle(slot);
+    this.#tellMissed(slot, missed);
+    this.#owner.onDoubt();
+  }
+
+  /** @internal */
+  onDead(slot: Slot<In, Out>, missed: number): void {
+    this.#tellMissed(slot, missed);
+    const { state } = slot;
+    if (state.name === 'checking') state.connection.destroy('heartbeat', this.#unanswered(missed));
+  }
+
+  /** Its first ping is out no longer. */
+  #settle(slot: Slot<In, Out>): void {
+    if (!slot.isFirstPing) return;
+    slot.isFirstPing = false;
+    this.#firstPings -= 1;
+  }
+
+  #tellMissed(slot: Slot<In, Out>, missed: number): void {
+    this.#counters.pingMissed += 1;
+    const maxMissed = this.#settings?.maxMissed ?? 0;
+    this.#announcer.tell('pingMissed', () => ({ connectionId: slot.id, missed, maxMissed }));
+  }
+
+  #unanswered(missed: number): PulsepoolError {
+    return new PulsepoolError(
+      'ERR_HEARTBEAT',
+      `${this.#endpoint} did not answer ${missed} ping(s) in a row.`,
+      {
+        retryable: true,
+        hint: 'The server is stuck or gone, or something in between drops packets.',
+      },
+    );
+  }
+}

@@ -1,0 +1,332 @@
+/**
+ * Every example and the demo, each in a process of its own, against servers on real sockets.
+ *
+ * The Redis here is a stand-in that knows five commands, so that the example is covered where no engine is;
+ * test/integration has the real one.
+ */
+import net from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type EchoServer, startEcho } from '../support/echo-server.ts';
+import { requireBuild, runNode, startNode } from './child.ts';
+
+beforeAll(requireBuild);
+
+// Some tests run side by side, so there is no "current test" that a server could end with.
+const servers: { close(): unknown }[] = [];
+afterAll(() => Promise.all(servers.map((server) => server.close())));
+
+/** A server, until all tests have ended. */
+async function serve(onSocket: (socket: net.Socket) => void): Promise<{ HOST: string; PORT: string }> {
+  const sockets = new Set<net.Socket>();
+  const server = net.createServer((socket) => {
+    sockets.add(socket);
+    socket.on('error', () => socket.destroy());
+    onSocket(socket);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  servers.push({
+    close: () => {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    },
+  });
+  return { HOST: '127.0.0.1', PORT: String((server.address() as net.AddressInfo).port) };
+}
+
+/** A line echo server, until all tests have ended. */
+async function echo(): Promise<{ server: EchoServer; env: { HOST: string; PORT: string } }> {
+  const server = await startEcho();
+  servers.push(server);
+  return { server, env: { HOST: '127.0.0.1', PORT: String(server.port) } };
+}
+
+/** A port at which nothing listens. */
+async function closedPort(): Promise<string> {
+  const server = net.createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as net.AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return String(port);
+}
+
+const OWN_SERVER = { HOST: '', PORT: '' };
+
+/** Runs an example that must succeed; its lines. */
+async function linesOf(name: string, env: Readonly<Record<string, string>>): Promise<string[]> {
+  const { status, stdout, stderr } = await runNode([`examples/${name}.mjs`], env);
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  return stdout.trimEnd().split('\n');
+}
+
+describe('01-hello', () => {
+  const expected = [
+    'Echo: hello',
+    '10 callers, each with its own reply',
+    'at most 4 sockets: true',
+    'Echo: first',
+    'Echo: second, on the same socket',
+  ];
+
+  it('works with its own server', async () => {
+    expect(await linesOf('01-hello', OWN_SERVER)).toEqual(expected);
+  });
+
+  it('works with a server somewhere else', async () => {
+    const { server, env } = await echo();
+    expect(await linesOf('01-hello', env)).toEqual(expected);
+    expect(server.accepted).toBeGreaterThan(0);
+    expect(server.accepted).toBeLessThanOrEqual(4);
+  });
+});
+
+describe('02-own-codec', () => {
+  const expected = [
+    '1 + 2: { sum: 3 }',
+    'a socket closed: protocol',
+    'what is no frame: ERR_FRAME',
+    '3 + 4: { sum: 7 }',
+    'a socket closed: shutdown',
+  ];
+
+  it('works with its own server', async () => {
+    expect(await linesOf('02-own-codec', OWN_SERVER)).toEqual(expected);
+  });
+
+  it('works with a server that sends one byte at a time', async () => {
+    const env = await serve((socket) => {
+      socket.setNoDelay(true);
+      socket.on('data', (chunk) => {
+        const { add } = JSON.parse(chunk.toString().replace(/^\d+#/, '')) as { add?: [number, number] };
+        const json = add === undefined ? '' : JSON.stringify({ sum: add[0] + add[1] });
+        void drip(socket, add === undefined ? 'sorry#' : `${json.length}#${json}`);
+      });
+    });
+    expect(await linesOf('02-own-codec', env)).toEqual(expected);
+  });
+});
+
+async function drip(socket: net.Socket, text: string): Promise<void> {
+  for (const character of text) {
+    if (!socket.writable) return;
+    socket.write(character);
+    await sleep(1);
+  }
+}
+
+describe('03-abort-and-timeouts', () => {
+  const expected = [
+    'aborted: the user left',
+    'the next caller: Echo: mine',
+    'deadline: ERR_DEADLINE after 1 attempt',
+    'in line: ERR_ACQUIRE_TIMEOUT, 1 leased of 1',
+    'at the end: Echo: all is well',
+  ];
+
+  it('works with its own server', async () => {
+    expect(await linesOf('03-abort-and-timeouts', OWN_SERVER)).toEqual(expected);
+  });
+
+  it('works with a server somewhere else', async () => {
+    const { server, env } = await echo();
+    server.onLine = (line, socket) => {
+      setTimeout(() => socket.writable && socket.write(`Echo: ${line}\n`), line.includes('slow') ? 500 : 0);
+    };
+    expect(await linesOf('03-abort-and-timeouts', env)).toEqual(expected);
+  });
+});
+
+describe('04-graceful-shutdown', () => {
+  it('finishes what is under way when SIGTERM comes, refuses what is new, and ends by itself', async () => {
+    const { server, env } = await echo();
+    const asked = new Promise<() => void>((resolve) => {
+      server.onLine = (line, socket) => resolve(() => socket.write(`Echo: ${line}\n`));
+    });
+    const service = startNode(['examples/04-graceful-shutdown.mjs'], { ...env, HTTP_PORT: '0' });
+    const [, url = ''] = await service.printed(/(http:\S+)/);
+
+    const response = fetch(`${url}/order-7`);
+    const answer = await asked;
+    service.child.kill('SIGTERM');
+    await service.printed(/SIGTERM: no new requests/);
+    await expect(fetch(`${url}/order-8`)).rejects.toThrow('fetch failed');
+    answer();
+
+    expect(await (await response).text()).toBe('Echo: /order-7\n');
+    const { status, signal, stdout, stderr } = await service.ended;
+    expect({ status, signal, stderr }).toEqual({ status: 0, signal: null, stderr: '' });
+    expect(stdout).toMatch(/every request is answered\nthe pool is closed, 0 leases cut off\n$/);
+    expect(server.sockets.size).toBe(0);
+  });
+
+  it('works with its own backend', async () => {
+    const service = startNode(['examples/04-graceful-shutdown.mjs'], { ...OWN_SERVER, HTTP_PORT: '0' });
+    const [, url = ''] = await service.printed(/(http:\S+)/);
+    expect(await (await fetch(`${url}/hello`)).text()).toBe('Echo: /hello\n');
+    service.child.kill('SIGTERM');
+    expect(await service.ended).toMatchObject({ status: 0, signal: null });
+  });
+});
+
+describe('05-redis-heartbeat', () => {
+  it('sets, gets and deletes, and its resting sockets answer pings', async () => {
+    const { HOST, PORT } = await serve(standInRedis());
+    const lines = await linesOf('05-redis-heartbeat', { REDIS_HOST: HOST, REDIS_PORT: PORT });
+    expect(lines.slice(0, 3)).toEqual(['SET OK', 'GET "hello\\r\\nworld"', 'after DEL null']);
+    expect(lines[3]).toMatch(/^sockets that answered a PING while they rested: (\d) of \1$/);
+  });
+
+  it('tells what to do when there is no Redis', async () => {
+    const env = { REDIS_HOST: '127.0.0.1', REDIS_PORT: await closedPort() };
+    const { status, stderr } = await runNode(['examples/05-redis-heartbeat.mjs'], env);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^ERR_REFUSED: .*\nNothing listens there/);
+  });
+});
+
+/** PING, SET, GET, DEL and an error for the rest, in RESP2. */
+function standInRedis(): (socket: net.Socket) => void {
+  const values = new Map<string, string>();
+  const bulk = (value: string | undefined): string =>
+    value === undefined ? '$-1\r\n' : `$${Buffer.byteLength(value)}\r\n${value}\r\n`;
+  const answer = ([command, key = '', value = '']: readonly string[]): string => {
+    switch (command) {
+      case 'PING':
+        return '+PONG\r\n';
+      case 'SET':
+        values.set(key, value);
+        return '+OK\r\n';
+      case 'GET':
+        return bulk(values.get(key));
+      case 'DEL':
+        return `:${values.delete(key) ? 1 : 0}\r\n`;
+      default:
+        return `-ERR unknown command '${command}'\r\n`;
+    }
+  };
+  return (socket) => {
+    let text = '';
+    socket.setEncoding('latin1').on('data', (chunk: string) => {
+      text += chunk;
+      for (let command = parse(); command !== undefined; command = parse()) socket.write(answer(command));
+    });
+    const parse = (): string[] | undefined => {
+      const head = /^\*(\d+)\r\n/.exec(text);
+      if (head === null) return undefined;
+      const parts: string[] = [];
+      let at = head[0].length;
+      while (parts.length < Number(head[1])) {
+        const size = /^\$(\d+)\r\n/.exec(text.slice(at));
+        if (size === null) return undefined;
+        const from = at + size[0].length;
+        at = from + Number(size[1]) + 2;
+        if (text.length < at) return undefined;
+        parts.push(text.slice(from, at - 2));
+      }
+      text = text.slice(at);
+      return parts;
+    };
+  };
+}
+
+describe.concurrent('npm run demo', () => {
+  const demo = ['scripts/demo.mjs'];
+
+  it('plays its story on a pipe: plain lines, a summary, no mixed up reply, and an end by itself', async () => {
+    const { status, stdout, stderr } = await runNode([...demo, '--seconds', '8']);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(stdout).not.toContain('\x1b');
+    for (const scene of ['steady', 'quiet', 'mute', 'busy', 'killed', 'revived']) {
+      expect(stdout).toMatch(new RegExp(`^ +\\d+\\.\\ds ${scene}: `, 'm'));
+    }
+    expect(stdout).toMatch(
+      /^ {2}\d\.\ds \w+ +total=\d\/8 idle=\d leased=\d dialing=\d waiting=\d+ {2}\d+ req\/s {2}errors: /m,
+    );
+    expect(stdout).toMatch(/^ {2}requests served +[1-9]/m);
+    expect(stdout).toMatch(/^ {2}mismatched +0:/m);
+    expect(stdout).toMatch(/^ {4}ERR_CONNECTION_LOST +\d+ {2}/m);
+    expect(stdout).toMatch(/^ {4}ERR_ACQUIRE_FAILED +\d+ .*ERR_REFUSED/m);
+    expect(stdout).toMatch(/^ {2}healed +first reply [\d.]+ m?s after/m);
+    expect(stdout).toMatch(/^ {2}dials while down.*none came early$/m);
+    expect(stdout).toMatch(/^ {2}sockets closed .*heartbeat [1-9]/m);
+    expect(stdout).toMatch(/^ {2}left behind +nothing/m);
+  });
+
+  it('ends early and in order on Ctrl-C', async () => {
+    const running = startNode(demo);
+    await running.printed(/1\.\ds steady +total/);
+    running.child.kill('SIGINT');
+    const { status, signal, stdout } = await running.ended;
+    expect({ status, signal }).toEqual({ status: 130, signal: null });
+    expect(stdout).toMatch(/^Ended early\. summary$/m);
+    expect(stdout).toMatch(/^ {2}left behind +nothing/m);
+  });
+
+  it('drives a line server of the user’s', async () => {
+    const { server, env } = await echo();
+    const args = ['--port', env.PORT, '--seconds', '2', '--callers', '5', '--max', '3'];
+    const { status, stdout } = await runNode([...demo, ...args]);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/sends lines of text that end with LF to 127\.0\.0\.1:\d+:/);
+    expect(stdout).toMatch(/^ {2}mismatched +0:/m);
+    expect(stdout).toMatch(/^ {2}failed +none$/m);
+    expect(server.accepted).toBeLessThanOrEqual(3);
+  });
+
+  it.each(['length-prefixed', 'raw-line'])(
+    'drives a server that echoes bytes with the codec %s',
+    async (codec) => {
+      const { PORT } = await serve((socket) => socket.pipe(socket));
+      const { status, stdout } = await runNode([...demo, '--port', PORT, '--codec', codec, '--seconds', '2']);
+      expect(status).toBe(0);
+      expect(stdout).toMatch(/^ {2}requests served +[1-9]/m);
+      expect(stdout).toMatch(/^ {2}failed +none$/m);
+    },
+  );
+
+  it('fails when a server gives one caller the reply of another', async () => {
+    const { server, env } = await echo();
+    let previous = 'pulsepool pp-0-0';
+    server.onLine = (line, socket) => {
+      socket.write(`${previous}\n`);
+      previous = line;
+    };
+    const { status, stdout } = await runNode([...demo, '--port', env.PORT, '--seconds', '1']);
+    expect(status).toBe(1);
+    expect(stdout).toMatch(/^ {2}mismatched +[1-9]\d*: .*asked 'pulsepool pp-/m);
+  });
+
+  it('tells the story of a server that can’t be reached', async () => {
+    const { status, stderr } = await runNode([...demo, '--host', '127.0.0.1', '--port', await closedPort()]);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^ERR_REFUSED: Could not connect to 127\.0\.0\.1:\d+/m);
+    expect(stderr).toMatch(/^What to do: Nothing listens there/m);
+  });
+
+  it('fails when a server accepts but answers nothing', async () => {
+    const { PORT } = await serve((socket) => socket.once('data', () => socket.destroy()));
+    const { status, stderr } = await runNode([...demo, '--port', PORT, '--seconds', '1']);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^Not one request was answered.*\nERR_[A-Z_]+: .*\nWhat to do: /m);
+  });
+
+  it('prints its help', async () => {
+    const { status, stdout } = await runNode([...demo, '--help']);
+    expect(status).toBe(0);
+    for (const option of ['--host', '--port', '--codec', '--tls', '--seconds', '--callers', '--max']) {
+      expect(stdout).toContain(option);
+    }
+  });
+
+  it.each([
+    [['--speed', '4'], "Unknown option '--speed'"],
+    [['--port', '70000'], "--port must be a whole number from 1 to 65535, got '70000'"],
+    [['--port', '7000', '--codec', 'xml'], '--codec must be one of lines, length-prefixed, raw-line'],
+    [['--host', 'example.org'], 'say its --port'],
+    [['--seconds', '2'], '--seconds must be a whole number from 5'],
+  ])('refuses %j', async (args, message) => {
+    const { status, stderr } = await runNode([...demo, ...args]);
+    expect(status).toBe(2);
+    expect(stderr).toContain(message);
+  });
+});
