@@ -62,12 +62,14 @@ export function ratioOf(over, under) {
 
 /**
  * @param {string} name
- * @param {number} ratio
+ * @param {number} exactRatio
  * @param {{ atLeast?: number, atMost?: number }} bar
  * @param {string} detail
  * @returns {Row}
  */
-export function row(name, ratio, { atLeast, atMost }, detail) {
+export function row(name, exactRatio, { atLeast, atMost }, detail) {
+  // As it is printed: a bar that reads as met is met.
+  const ratio = Math.round(exactRatio * 100) / 100;
   if (atLeast !== undefined)
     return { name, ratio, bar: atLeast, isFloor: true, ok: ratio >= atLeast, detail };
   if (atMost !== undefined) return { name, ratio, bar: atMost, ok: ratio <= atMost, detail };
