@@ -13,7 +13,7 @@ import { dial } from './transport/dial.ts';
 import { endpointName } from './transport/endpoint.ts';
 
 /** How a socket is opened. Tests pass one of their own. */
-export type Dialer = <T>(
+type Dialer = <T>(
   options: Parameters<typeof dial>[0],
   clock: Clock,
   signal: AbortSignal,

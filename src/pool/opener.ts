@@ -85,7 +85,7 @@ export class Opener<In, Out> {
       const connection = await connect(slot, signal);
       // It may have died in the turns since.
       if (!connection.isOpen) throw connection.error ?? new Error('the connection ended at once');
-      backoff.opened(clock.now());
+      backoff.opened(startedAt, clock.now());
       return connection;
     } catch (thrown) {
       if (signal.aborted) throw new AbortError(new Elided());

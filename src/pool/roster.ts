@@ -258,9 +258,13 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
       this.#giveToWaiter(slot, connection, now);
       return;
     }
-    this.tally.move(slot, { name: 'checking', connection, by: 'borrow' });
+    const mustPing = this.#vigil.mustProve(slot, silentMs);
+    this.tally.move(slot, { name: 'checking', connection, by: mustPing ? 'borrow-ping' : 'borrow-turns' });
     this.#borrowChecks += 1;
-    if (this.#vigil.prove(slot, silentMs)) return;
+    if (mustPing) {
+      this.#vigil.prove(slot);
+      return;
+    }
     // Two turns: from an I/O callback, the first one runs before the next poll.
     const { clock } = this.#parts;
     clock.turn(() => clock.turn(() => this.#onChecked(slot)));
@@ -275,7 +279,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
   #onChecked(slot: Slot<In, Out>): void {
     const { state } = slot;
     if (state.name !== 'checking') return;
-    if (state.by === 'borrow') this.#borrowChecks -= 1;
+    if (state.by !== 'heartbeat') this.#borrowChecks -= 1;
     this.tally.move(slot, { name: 'idle', connection: state.connection });
     slot.checkedAt = this.#parts.clock.now();
     this.#offer(slot, state.connection);
@@ -376,7 +380,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     // While dialing, the opener has the connection and notices by itself.
     if (state.name === 'dialing' || state.name === 'closing' || state.name === 'closed') return;
     const { connection } = state;
-    if (state.name === 'checking' && state.by === 'borrow') this.#borrowChecks -= 1;
+    if (state.name === 'checking' && state.by !== 'heartbeat') this.#borrowChecks -= 1;
     this.#shelf.remove(slot);
     this.#vigil.leave(slot);
     this.tally.move(slot, { name: 'closing', connection, reason });

@@ -12,7 +12,8 @@ import type { Lease } from './lease.ts';
 /**
  * - `dialing`: no socket yet, or one whose handshake is under way, or a dial that waits for its back-off
  * - `idle`: open, at rest, ready to be lent
- * - `checking`: a ping is out, or a borrower waits two turns of the event loop to see that it lives
+ * - `checking`: a ping is out, or a borrower waits two turns of the event loop to see that it lives; see
+ *   {@link Check}
  * - `leased`: lent to one caller
  * - `closing`: nothing can be sent any more; the socket has not closed yet
  * - `closed`: the end
@@ -23,11 +24,17 @@ export type SlotState<In, Out> =
   | {
       readonly name: 'checking';
       readonly connection: Connection<In, Out>;
-      readonly by: 'heartbeat' | 'borrow';
+      readonly by: Check;
     }
   | { readonly name: 'leased'; readonly connection: Connection<In, Out>; readonly lease: Lease<In, Out> }
   | { readonly name: 'closing'; readonly connection: Connection<In, Out>; readonly reason: CloseReason }
   | { readonly name: 'closed' };
+
+/**
+ * What an open slot is checked by: a ping of the heartbeat's own, or for a borrower a ping or two turns of the event
+ * loop. Nothing may be written in those two turns: a pong would be taken for the borrower's reply.
+ */
+export type Check = 'heartbeat' | 'borrow-ping' | 'borrow-turns';
 
 /** The name of a state. */
 export type SlotStateName = SlotState<unknown, unknown>['name'];

@@ -70,13 +70,14 @@ export class Vigil<In, Out> implements SlotPulse<In, Out> {
     if (slot.beat !== undefined) this.#heartbeat?.unwatch(slot.beat);
   }
 
-  /** Pings a slot for a borrower, if it was silent so long that it must. */
-  prove(slot: Slot<In, Out>, silentMs: number): boolean {
-    const { beat } = slot;
-    if (beat === undefined || this.#settings === undefined || silentMs <= this.#settings.intervalMs)
-      return false;
-    this.#heartbeat?.checkNow(beat);
-    return true;
+  /** Whether a socket was silent so long that only a ping can prove it. */
+  mustProve(slot: Slot<In, Out>, silentMs: number): boolean {
+    return slot.beat !== undefined && this.#settings !== undefined && silentMs > this.#settings.intervalMs;
+  }
+
+  /** Pings a slot for a borrower. */
+  prove(slot: Slot<In, Out>): void {
+    if (slot.beat !== undefined) this.#heartbeat?.checkNow(slot.beat);
   }
 
   /** Ends one slot that has missed a ping, if there is one: its place is worth more than its hope. */
@@ -101,7 +102,7 @@ export class Vigil<In, Out> implements SlotPulse<In, Out> {
       slot.isFirstPing = true;
     }
     const { state } = slot;
-    if (state.name !== 'checking') return false;
+    if (state.name !== 'checking' || state.by === 'borrow-turns') return false;
     state.connection.ping();
     return state.connection.isOpen;
   }

@@ -81,10 +81,12 @@ export class Backoff {
   }
 
   /**
-   * A dial succeeded. The count of failures stays until the socket has lived a while: a server that accepts and
+   * A dial that began at `startedAt` succeeded. The count of failures stays until the socket has lived a while: a server that accepts and
    * then closes must not be dialed in a tight loop.
    */
-  opened(now: number): void {
+  opened(startedAt: number, now: number): void {
+    // Two dials side by side: what the other one met later than this one began is the newer news.
+    if (startedAt < this.#failedAt) return;
     this.#isFailing = false;
     this.#openedAt = now;
     this.#nextAt = now;

@@ -19,20 +19,21 @@ export interface Ending {
 const SLOW_SERVER =
   'The server is slow, stuck or gone; a proxy may hold the connection open. Compare with its own limits.';
 
-/** See the file's comment. */
+/** See the file's comment. Made when there is something to tell. */
 export class ConnectionStory {
-  /** How often bytes have come. */
-  reads = 0;
-  /** Whether a lease has given the connection back. */
-  hasServed = false;
   readonly #connectionId: number;
   readonly #endpoint: string;
   readonly #writer: Writer;
+  readonly #reads: number;
+  readonly #hasServed: boolean;
 
-  constructor(connectionId: number, endpoint: string, writer: Writer) {
+  /** `reads`: how often bytes have come; `hasServed`: whether a lease has given the connection back. */
+  constructor(connectionId: number, endpoint: string, writer: Writer, reads: number, hasServed: boolean) {
     this.#connectionId = connectionId;
     this.#endpoint = endpoint;
     this.#writer = writer;
+    this.#reads = reads;
+    this.#hasServed = hasServed;
   }
 
   /** The error for one call that the end of the connection cuts off, or that comes after it. */
@@ -73,7 +74,7 @@ export class ConnectionStory {
   ): PulsepoolError {
     const refused = certificateRefused(this.#endpoint, cause);
     if (refused !== undefined) return refused;
-    if (how.isYoung && this.reads === 0) return acceptedThenClosed(this.#endpoint, cause);
+    if (how.isYoung && this.#reads === 0) return acceptedThenClosed(this.#endpoint, cause);
     const where = how.wasCut ? 'the server closed it in the middle of a frame' : 'the server closed it';
     return this.#tell(
       'ERR_CONNECTION_LOST',
@@ -133,8 +134,8 @@ export class ConnectionStory {
       sent: hasSent ? this.#writer.sent(call.mark) : 'none',
       endpoint: this.#endpoint,
       connectionId: this.#connectionId,
-      firstByte: hasSent && this.reads > call.readsBefore,
-      reused: this.hasServed,
+      firstByte: hasSent && this.#reads > call.readsBefore,
+      reused: this.#hasServed,
     });
   }
 }

@@ -23,7 +23,7 @@ import { ConnectionStory, type Ending } from './connection-story.ts';
 import { Inbox } from './inbox.ts';
 import { type Call, type Receiver, Receivers } from './receivers.ts';
 import { asFrameError, notBytes, tookNothing, tooMuchWaits } from './stream-fault.ts';
-import { Watch } from './watch.ts';
+import { type Judge, Watch } from './watch.ts';
 import { type WriteMark, Writer } from './writer.ts';
 
 /** The socket as this file uses it; `net.Socket`, `tls.TLSSocket` and test doubles fit. */
@@ -40,7 +40,7 @@ export interface ConnectionOwner {
 }
 
 /** A ping of the server's protocol, and how to know its answer. */
-export interface Probe<In, Out> {
+interface Probe<In, Out> {
   readonly ping: In;
   readonly isPong: (frame: Out) => boolean;
 }
@@ -89,8 +89,54 @@ const LOOKS_PER_STALL = 4;
 
 const DONE: Promise<void> = Promise.resolve();
 
+// What most sockets at rest have none of, shared, so that ten thousand of them stay small.
+const NO_BYTES: ByteQueue = new ByteQueue();
+const NO_FRAMES: Inbox<never> = new Inbox();
+const NOBODY: Receivers<never> = new Receivers({ take: () => undefined, drop: () => undefined });
+
+/** How the listeners, which all sockets share, find the connection of theirs. */
+const CONNECTION = Symbol('pulsepool.connection');
+type Carrier = DuplexSocket & { [CONNECTION]: Connection<unknown, unknown> };
+
 /** See the file's comment. */
-export class Connection<In, Out> {
+export class Connection<In, Out> implements Judge {
+  // An empty queue that serves one connection after another: a queue is needed only while bytes wait.
+  static #spare: ByteQueue | undefined;
+  // The same for all sockets: closures of its own, and their list, would cost each one 700 bytes. Kept together,
+  // because Node listens on its own sockets too: detach() must take away ours only.
+  static readonly #listeners: readonly (readonly [string, (this: Carrier, value: unknown) => void])[] = [
+    [
+      'data',
+      function (chunk) {
+        this[CONNECTION].#onData(chunk as Buffer);
+      },
+    ],
+    [
+      'drain',
+      function () {
+        this[CONNECTION].#writer.onDrain();
+      },
+    ],
+    [
+      'end',
+      function () {
+        this[CONNECTION].#onPeerEnd();
+      },
+    ],
+    [
+      'error',
+      function (error) {
+        this[CONNECTION].#onSocketError(error as Error);
+      },
+    ],
+    [
+      'close',
+      function () {
+        this[CONNECTION].#onSocketClose();
+      },
+    ],
+  ];
+
   /** The pool's number of this socket. */
   readonly id: number;
   /** When the socket was opened, in ms of the clock. */
@@ -104,15 +150,15 @@ export class Connection<In, Out> {
   readonly #codec: Codec<In, Out>;
   readonly #socket: DuplexSocket;
   readonly #writer: Writer;
-  readonly #story: ConnectionStory;
-  readonly #bytes: ByteQueue = new ByteQueue();
-  readonly #inbox: Inbox<Out> = new Inbox();
-  readonly #receivers: Receivers<Out>;
+  #bytes: ByteQueue = NO_BYTES;
+  #inbox: Inbox<Out> = NO_FRAMES;
+  #receivers: Receivers<Out> = NOBODY as unknown as Receivers<Out>;
   readonly #owner: ConnectionOwner;
-  readonly #watch: Watch;
+  #watch: Watch | undefined;
   readonly #isFramed: boolean;
-  // Kept, because Node listens on its own sockets too: detach() must take away ours only.
-  readonly #listeners: readonly (readonly [string, (value: unknown) => void])[];
+  // How often bytes have come, and whether a lease has given the connection back: for the story.
+  #reads = 0;
+  #hasServed = false;
   #mode: Mode = 'resting';
   #ending: Ending | undefined;
   #goodbye: Timer | undefined;
@@ -123,6 +169,9 @@ export class Connection<In, Out> {
 
   // Replies still due for what was sent. Infinity: unknown, until markClean().
   #owed = 0;
+  // Everything that was sent has been answered, or vouched for: so it has left, whatever the socket still counts.
+  // TLS tells of the end of a write only after the reply to it may have come.
+  #isAnswered = true;
   // So many bytes at the head of the queue came before the oldest unanswered message was sent: frames that begin
   // there are no replies.
   #unaskedBytes = 0;
@@ -149,21 +198,12 @@ export class Connection<In, Out> {
     this.#owner = owner;
     this.#isFramed = codec.framed !== false;
     this.#writer = new Writer(socket);
-    this.#story = new ConnectionStory(id, profile.endpoint, this.#writer);
-    this.#receivers = new Receivers(profile.hold);
-    this.#watch = new Watch(profile.clock, (now) => this.#judge(now));
     const now = profile.clock.now();
     this.openedAt = now;
     this.lastReadAt = now;
     this.lastUsedAt = now;
-    this.#listeners = [
-      ['data', (chunk) => this.#onData(chunk as Buffer)],
-      ['drain', () => this.#writer.onDrain()],
-      ['end', () => this.#onPeerEnd()],
-      ['error', (error) => this.#onSocketError(error as Error)],
-      ['close', () => this.#onSocketClose()],
-    ];
-    for (const [event, listener] of this.#listeners) socket.on(event, listener);
+    (socket as Carrier)[CONNECTION] = this as unknown as Connection<unknown, unknown>;
+    for (const [event, listener] of Connection.#listeners) socket.on(event, listener);
   }
 
   /** Whether frames can still be exchanged. */
@@ -180,7 +220,7 @@ export class Connection<In, Out> {
       this.#inbox.isEmpty &&
       !this.#isPaused &&
       !this.#writer.hasBacklog &&
-      this.#socket.writableLength === 0 &&
+      (this.#isAnswered || this.#socket.writableLength === 0) &&
       !this.#hasPartial()
     );
   }
@@ -206,7 +246,7 @@ export class Connection<In, Out> {
   rest(isNew = false): void {
     this.#mode = 'resting';
     if (isNew) this.#isProven = false;
-    else this.#story.hasServed = true;
+    else this.#hasServed = true;
   }
 
   /** Writes a ping. Several may be out; the owner hears of the last one's pong. */
@@ -219,7 +259,8 @@ export class Connection<In, Out> {
       this.#mode = 'probing';
       this.#pongsDue += 1;
       this.#pongsDone = false;
-      this.#write(encoded, this.#profile.clock.now());
+      // Without the watch: the heartbeat's own timeout covers it, and a timer for each socket costs 300 bytes.
+      this.#writer.writeUncounted(encoded);
     } catch (error) {
       this.#failProtocol(error);
     }
@@ -264,7 +305,8 @@ export class Connection<In, Out> {
   }
 
   /**
-   * Sends a message; resolves when more may be sent. The replies are left to `receive`.
+   * Sends a message; resolves when more may be sent, and when no reply will tell, once the system has taken all
+   * of it. The replies are left to `receive`.
    *
    * @throws FrameError, ConnectionError (write stalled, connection lost), `signal.reason`.
    */
@@ -287,8 +329,12 @@ export class Connection<In, Out> {
     }
     if (!this.isOpen) return Promise.reject(this.#lost(undefined));
     const mark = this.#ask(encoded, replies, this.#profile.clock.now());
+    const call = { mark, readsBefore: this.#reads };
+    if (replies === 0 && this.#socket.writableLength > 0) {
+      return this.#written(this.#writer.flushed(), call, options?.signal);
+    }
     if (!this.#writer.isCongested) return DONE;
-    return this.#drained({ mark, readsBefore: this.#story.reads }, options?.signal);
+    return this.#written(this.#writer.drained(), call, options?.signal);
   }
 
   /**
@@ -314,6 +360,7 @@ export class Connection<In, Out> {
   /** The caller vouches that the reply is complete. What was received and not read still makes it dirty. */
   markClean(): void {
     this.#owed = 0;
+    this.#isAnswered = true;
   }
 
   /** Says goodbye and ends; destroys the socket when the peer does not answer within 500 ms. */
@@ -355,7 +402,8 @@ export class Connection<In, Out> {
     const socket = this.#socket;
     this.#begin('detached', undefined);
     socket.pause();
-    for (const [event, listener] of this.#listeners) socket.off(event, listener);
+    for (const [event, listener] of Connection.#listeners) socket.off(event, listener);
+    Reflect.deleteProperty(socket, CONNECTION);
     if (this.#bytes.length > 0) socket.unshift(this.#bytes.takeAll());
     socket.ref?.();
     this.#onSocketClose();
@@ -380,6 +428,7 @@ export class Connection<In, Out> {
     // A codec with bytes of its own does not say how many: the frame they belong to is counted as one byte.
     if (this.#holdsUnaskedBytes()) this.#unaskedBytes = Math.max(1, this.#bytes.length);
     this.#owed += replies;
+    this.#isAnswered = false;
     return this.#write(encoded, now);
   }
 
@@ -390,15 +439,16 @@ export class Connection<In, Out> {
       this.#progressSeen = this.#writer.flushedWrites;
       this.#progressAt = now;
     }
-    this.#watch.arm(now + this.#profile.writeTimeoutMs / LOOKS_PER_STALL);
+    this.#watchAt(now + this.#profile.writeTimeoutMs / LOOKS_PER_STALL);
     return mark;
   }
 
-  async #drained(call: Call, signal: AbortSignal | undefined): Promise<void> {
+  /** Waits for the writer on behalf of one call. */
+  async #written(done: Promise<void>, call: Call, signal: AbortSignal | undefined): Promise<void> {
     const onAbort = (): void => this.destroy('aborted');
     signal?.addEventListener('abort', onAbort, { once: true });
     this.#profile.hold.take();
-    await this.#writer.drained();
+    await done;
     this.#profile.hold.drop();
     signal?.removeEventListener('abort', onAbort);
     signal?.throwIfAborted();
@@ -418,14 +468,15 @@ export class Connection<In, Out> {
   }
 
   #receive(mark: WriteMark | undefined, now: number, options: CallOptions | undefined): Promise<Out> {
+    if (this.#receivers === (NOBODY as unknown)) this.#receivers = new Receivers(this.#profile.hold);
     if (this.#receivers.size === 0) this.#awaitingSince = now;
-    this.#watch.arm(now + this.#profile.readTimeoutMs);
+    this.#watchAt(now + this.#profile.readTimeoutMs);
     return new Promise((resolve, reject) => {
       const receiver: Receiver<Out> = {
         resolve,
         reject,
         mark,
-        readsBefore: this.#story.reads,
+        readsBefore: this.#reads,
         signal: options?.signal,
         release: undefined,
         next: undefined,
@@ -471,7 +522,11 @@ export class Connection<In, Out> {
     if (this.#ending !== undefined) return;
     const now = this.#profile.clock.now();
     this.lastReadAt = now;
-    this.#story.reads += 1;
+    this.#reads += 1;
+    if (this.#bytes === NO_BYTES) {
+      this.#bytes = Connection.#spare ?? new ByteQueue();
+      Connection.#spare = undefined;
+    }
     this.#bytes.push(chunk);
     if (this.#mode === 'resting' && this.#profile.answer === undefined) {
       this.#failUnsolicited();
@@ -515,6 +570,8 @@ export class Connection<In, Out> {
     if (!this.#hasPartial()) {
       this.#partialSince = undefined;
       this.#unaskedBytes = 0;
+      Connection.#spare = this.#bytes;
+      this.#bytes = NO_BYTES;
       // Only now: if the owner lent the connection before the last byte of this read was looked at, a stray
       // frame behind the pong would reach the next caller.
       if (this.#pongsDone) {
@@ -537,7 +594,7 @@ export class Connection<In, Out> {
     }
     if (this.#partialSince === undefined) {
       this.#partialSince = now;
-      this.#watch.arm(now + this.#profile.frameTimeoutMs);
+      this.#watchAt(now + this.#profile.frameTimeoutMs);
     }
   }
 
@@ -564,10 +621,15 @@ export class Connection<In, Out> {
         }
         if (isAsked) {
           this.#owed -= 1;
+          if (this.#owed === 0) this.#isAnswered = true;
           this.#isProven = true;
         }
-        if (first === undefined) this.#inbox.push(frame, size, isAsked);
-        else this.#receivers.resolveFirst(frame);
+        if (first === undefined) {
+          if (this.#inbox === NO_FRAMES) this.#inbox = new Inbox();
+          this.#inbox.push(frame, size, isAsked);
+        } else {
+          this.#receivers.resolveFirst(frame);
+        }
         return;
       }
       case 'probing':
@@ -632,7 +694,7 @@ export class Connection<In, Out> {
   #begin(reason: CloseReason, error: PulsepoolError | undefined): boolean {
     if (this.#ending !== undefined) return false;
     this.#ending = { reason, error };
-    this.#watch.end();
+    this.#watch?.end();
     // A signal that several calls share ends the connection at the first: the others were aborted, too.
     this.#receivers.rejectAll((receiver) =>
       receiver.signal?.aborted === true ? receiver.signal.reason : this.#lost(receiver),
@@ -670,10 +732,20 @@ export class Connection<In, Out> {
     return this.#story.lost(this.#ending, call);
   }
 
+  get #story(): ConnectionStory {
+    return new ConnectionStory(this.id, this.#profile.endpoint, this.#writer, this.#reads, this.#hasServed);
+  }
+
   // ---- what is overdue -----------------------------------------------------------------------------------
 
-  /** Ends the connection if something is overdue; otherwise returns when to look again. */
-  #judge(now: number): number {
+  #watchAt(at: number): void {
+    if (!this.isOpen) return;
+    this.#watch ??= new Watch(this.#profile.clock, this);
+    this.#watch.arm(at);
+  }
+
+  /** @internal Ends the connection if something is overdue; otherwise returns when to look again. */
+  judge(now: number): number {
     const { readTimeoutMs, writeTimeoutMs, frameTimeoutMs } = this.#profile;
     let next = Number.POSITIVE_INFINITY;
     const { first } = this.#receivers;

@@ -244,7 +244,7 @@ const OTHER: Story = {
 };
 
 /** The `code` of a system error; for a failed race over several addresses, that of the one that says most. */
-export function systemCode(error: unknown): string {
+function systemCode(error: unknown): string {
   if (error instanceof AggregateError) {
     // Its own code is that of the first address: where IPv6 has no route, that hides what IPv4 was told.
     const codes = error.errors.map(systemCode);

@@ -7,16 +7,21 @@
  */
 import type { Clock, Timer } from '../clock.ts';
 
-/** See the file's comment. */
+/** Who is watched. */
+export interface Judge {
+  /** Acts on what is overdue and returns when to look again; `Infinity` for never. */
+  judge(now: number): number;
+}
+
+/** See the file's comment. An object and no closures: there is one for each socket. */
 export class Watch {
   readonly #clock: Clock;
-  readonly #judge: (now: number) => number;
+  readonly #judge: Judge;
   #timer: Timer | undefined;
   #at = Number.POSITIVE_INFINITY;
   #isEnded = false;
 
-  /** `judge` acts on what is overdue and returns when to look again; `Infinity` for never. */
-  constructor(clock: Clock, judge: (now: number) => number) {
+  constructor(clock: Clock, judge: Judge) {
     this.#clock = clock;
     this.#judge = judge;
   }
@@ -26,7 +31,7 @@ export class Watch {
     if (at >= this.#at || this.#isEnded) return;
     this.#timer?.cancel();
     this.#at = at;
-    this.#timer = this.#clock.after(at - this.#clock.now(), this.#ring);
+    this.#timer = this.#clock.after(at - this.#clock.now(), () => this.#ring());
   }
 
   /** Stops for good. */
@@ -36,12 +41,12 @@ export class Watch {
     this.#timer = undefined;
   }
 
-  readonly #ring = (): void => {
+  #ring(): void {
     this.#timer = undefined;
     this.#at = Number.POSITIVE_INFINITY;
     // One turn: timers run before the poll phase, so bytes that the kernel already holds are read first.
     this.#clock.turn(() => {
-      if (!this.#isEnded) this.arm(this.#judge(this.#clock.now()));
+      if (!this.#isEnded) this.arm(this.#judge.judge(this.#clock.now()));
     });
-  };
+  }
 }

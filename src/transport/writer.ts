@@ -25,19 +25,18 @@ export interface WriteMark {
  */
 export class Writer {
   readonly #socket: Duplex;
-  readonly #onFlushed: (error?: Error | null) => void;
+  // Made with the first write that is counted: most sockets at rest have none.
+  #onFlushed: ((error?: Error | null) => void) | undefined;
   #queued = 0;
   #handed = 0;
   #flushed = 0;
   #backlog: Uint8Array[] | undefined;
   #backlogHead = 0;
   #waiting: (() => void)[] | undefined;
+  #waitingForAll: (() => void)[] | undefined;
 
   constructor(socket: Duplex) {
     this.#socket = socket;
-    this.#onFlushed = (error) => {
-      if (error == null) this.#flushed += 1;
-    };
   }
 
   /** Whether every byte accepted so far has been taken by the kernel. */
@@ -67,6 +66,17 @@ export class Writer {
     return { first, last: this.#queued };
   }
 
+  /** Writes without asking what becomes of it: a ping, on a socket where nothing else is under way. */
+  writeUncounted(encoded: EncodedFrame): void {
+    if (encoded instanceof Uint8Array) {
+      this.#socket.write(encoded);
+      return;
+    }
+    this.#socket.cork();
+    for (const piece of encoded) this.#socket.write(piece);
+    this.#socket.uncork();
+  }
+
   /** Whether slices of a large message still wait for the socket. */
   get hasBacklog(): boolean {
     return this.#backlog !== undefined;
@@ -85,14 +95,29 @@ export class Writer {
     });
   }
 
+  /** Resolves when the kernel has taken everything. The socket's end wakes it too. */
+  flushed(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#waitingForAll ??= [];
+      this.#waitingForAll.push(resolve);
+    });
+  }
+
   /** Called on the socket's 'drain'. */
   onDrain(): void {
     this.#pump();
-    if (!this.isCongested) this.wake();
+    if (!this.isCongested) this.#wakeDrained();
   }
 
-  /** Wakes everybody who waits for `drained`. */
+  /** Wakes everybody who waits for `drained` or `flushed`. */
   wake(): void {
+    this.#wakeDrained();
+    const waiting = this.#waitingForAll;
+    this.#waitingForAll = undefined;
+    if (waiting !== undefined) for (const resolve of waiting) resolve();
+  }
+
+  #wakeDrained(): void {
     const waiting = this.#waiting;
     this.#waiting = undefined;
     if (waiting !== undefined) for (const resolve of waiting) resolve();
@@ -106,6 +131,11 @@ export class Writer {
 
   #hand(bytes: Uint8Array): void {
     this.#handed += 1;
+    this.#onFlushed ??= (error) => {
+      if (error != null) return;
+      this.#flushed += 1;
+      if (this.#waitingForAll !== undefined && this.isFlushed) this.wake();
+    };
     this.#socket.write(bytes, this.#onFlushed);
   }
 

@@ -160,8 +160,8 @@ describe.skipIf(process.platform !== 'linux')('a dial of a process that is out o
   it('says so', async () => {
     const port = await closedPort();
     const limit = (soft: string) =>
-      execFileSync('prlimit', ['--pid', String(process.pid), `--nofile=${soft}:`]);
-    const before = execFileSync('prlimit', [
+      execFileSync('/usr/bin/prlimit', ['--pid', String(process.pid), `--nofile=${soft}:`]);
+    const before = execFileSync('/usr/bin/prlimit', [
       '--pid',
       String(process.pid),
       '--nofile',

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import type net from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { TLSSocket } from 'node:tls';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createPool } from '../../src/create-pool.ts';
@@ -15,6 +16,7 @@ import {
   plainServer,
   tlsServer,
 } from '../support/local-servers.ts';
+import { startRemoteEcho } from '../support/remote-echo.ts';
 import { SELF_SIGNED } from '../support/self-signed.ts';
 
 afterEach(closeLocal);
@@ -176,5 +178,35 @@ describe('mutual TLS', () => {
       retryable: false,
       cause: { code: 'ERR_TLS_TRUST' },
     });
+  });
+});
+
+describe('a connection over TLS', () => {
+  // Node tells of the end of a TLS write only after the reply to it may have come: a lease released then is clean.
+  // It takes a server in another process and a caller that pauses to see it.
+  it('is used again after every complete exchange', async () => {
+    const remote = await startRemoteEcho(server);
+    try {
+      const pool = createPool({ host: 'localhost', port: remote.port, tls: { ca }, codec: lines(), max: 1 });
+      for (let round = 0; round < 60; round++) {
+        await sleep(3);
+        expect(await pool.request(`hello ${round}`)).toBe(`Echo: hello ${round}`);
+      }
+      await pool.close();
+      expect(pool.stats()).toMatchObject({ opened: 1, closedBy: { shutdown: 1 } });
+    } finally {
+      await remote.stop();
+    }
+  });
+
+  it('is clean at once after a message that wants no reply', async () => {
+    const port = await tlsServer(server, (socket) => socket.resume());
+    const pool = poolOf(port, { ca });
+    for (let round = 0; round < 10; round++) {
+      const lease = await pool.acquire();
+      await lease.send('x'.repeat(2_000), { replies: 0 });
+      lease.release();
+    }
+    expect(pool.stats()).toMatchObject({ opened: 1, closed: 0 });
   });
 });

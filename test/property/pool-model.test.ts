@@ -34,7 +34,12 @@ type Action =
     }
   | { readonly do: 'mute'; readonly pick: number; readonly isMute: boolean }
   | { readonly do: 'ask'; readonly pick: number; readonly timeoutMs: number | undefined }
-  | { readonly do: 'request'; readonly timeoutMs: number | undefined; readonly idempotent: boolean }
+  | {
+      readonly do: 'request';
+      readonly timeoutMs: number | undefined;
+      readonly idempotent: boolean;
+      readonly frozenMs: number;
+    }
   | { readonly do: 'server'; readonly mode: ServerMode }
   | { readonly do: 'network'; readonly is: 'up' | 'slow' | 'down' | 'hanging' | 'untrusted' | 'closing' }
   | { readonly do: 'ready' | 'close' }
@@ -59,7 +64,12 @@ const action: fc.Arbitrary<Action> = fc.oneof(
   { weight: 12, arbitrary: fc.record({ do: fc.constant('ask' as const), pick, timeoutMs }) },
   {
     weight: 16,
-    arbitrary: fc.record({ do: fc.constant('request' as const), timeoutMs, idempotent: fc.boolean() }),
+    arbitrary: fc.record({
+      do: fc.constant('request' as const),
+      timeoutMs,
+      idempotent: fc.boolean(),
+      frozenMs: fc.constantFrom(0, 0, 0, 25),
+    }),
   },
   {
     weight: 8,
@@ -76,7 +86,7 @@ const action: fc.Arbitrary<Action> = fc.oneof(
     weight: 24,
     arbitrary: fc.record({
       do: fc.constant('pass' as const),
-      ms: fc.constantFrom(0, 1, 10, 30, 100, 450, 1_200),
+      ms: fc.constantFrom(0, 1, 10, 30, 100, 170, 450, 1_200),
     }),
   },
   {
@@ -215,6 +225,11 @@ class World {
       if (!call.isSettled)
         expect(call.deadlineAt, `${call.what} ends in time`).toBeGreaterThanOrEqual(now - 5);
     }
+    const requests = this.pending.filter((call) => call.what === 'request' && !call.isSettled).length;
+    const usable = this.leases.filter((lease) => lease.isUsable).length;
+    expect(this.both.pool.stats().leased, 'nobody holds what no caller has').toBeLessThanOrEqual(
+      usable + requests,
+    );
     const held = this.leases.filter((lease) => lease.isUsable).map((lease) => lease.connectionId);
     expect(new Set(held).size, 'one holder for each socket').toBe(held.length);
   }
@@ -262,7 +277,7 @@ class World {
 
   #answer(peer: FakePeer, line: string): void {
     const reply = `Echo: ${line}\n`;
-    if (line === 'PING') this.#send(peer, 'PONG\n', 0);
+    if (line === 'PING') this.#send(peer, 'PONG\n', 1);
     else if (this.mode === 'ok') this.#send(peer, reply, 0);
     else if (this.mode === 'late') this.#send(peer, reply, LATE_MS);
     else if (this.mode === 'garbage') this.#send(peer, 'x'.repeat(100), 0);
@@ -346,6 +361,8 @@ function step(world: World, act: Action): void {
       return;
     }
     case 'request':
+      // Before anything that fell due meanwhile.
+      net.clock.freeze(act.frozenMs);
       world.request(act.timeoutMs, act.idempotent);
       return;
     case 'server':
@@ -394,7 +411,11 @@ it(`keeps every promise in ${RUNS} random lives`, async () => {
         for (const act of acts) {
           steps += 1;
           step(world, act);
-          if (act.do === 'freeze') clock.freeze(act.ms);
+          if (act.do === 'freeze') {
+            // Whatever comes next happens before anything that fell due meanwhile.
+            clock.freeze(act.ms);
+            continue;
+          }
           if (act.do === 'pass') await clock.advance(act.ms);
           else await clock.advance(0);
           world.check();

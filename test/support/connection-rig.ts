@@ -13,7 +13,7 @@ import { FakePeer } from './fake-net.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 /** Counts, and refuses to be dropped more often than taken. */
-export class CountingHold implements ProcessHold {
+class CountingHold implements ProcessHold {
   count = 0;
   takes = 0;
 
@@ -29,7 +29,7 @@ export class CountingHold implements ProcessHold {
 }
 
 /** Writes down what a connection tells. */
-export class RecordingOwner implements ConnectionOwner {
+class RecordingOwner implements ConnectionOwner {
   readonly told: string[] = [];
   error: PulsepoolError | undefined;
   pongs = 0;

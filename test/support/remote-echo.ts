@@ -6,8 +6,10 @@ import { spawn } from 'node:child_process';
 
 const SERVER = `
   const net = require('node:net');
+  const tls = require('node:tls');
   const sockets = new Set();
-  const server = net.createServer((socket) => {
+  const identity = process.env.IDENTITY === undefined ? undefined : JSON.parse(process.env.IDENTITY);
+  const onSocket = (socket) => {
     sockets.add(socket);
     let pending = '';
     socket.on('data', (chunk) => {
@@ -20,7 +22,8 @@ const SERVER = `
     });
     socket.on('error', () => undefined);
     socket.on('close', () => sockets.delete(socket));
-  });
+  };
+  const server = identity === undefined ? net.createServer(onSocket) : tls.createServer(identity, onSocket);
   process.on('SIGUSR1', () => { for (const socket of sockets) socket.end(); });
   process.on('disconnect', () => process.exit());
   server.listen(0, '127.0.0.1', () => process.send(server.address().port));
@@ -34,10 +37,16 @@ export interface RemoteEcho {
   stop(): Promise<void>;
 }
 
-/** Starts a server; it ends with this process. */
-export function startRemoteEcho(): Promise<RemoteEcho> {
+/** Starts a server, over TLS when it has an identity; it ends with this process. */
+export function startRemoteEcho(identity?: {
+  readonly cert: string;
+  readonly key: string;
+}): Promise<RemoteEcho> {
   // SIGUSR1 would start Node's inspector: --disable-sigusr1 is not in Node 20, but a listener takes its place.
-  const child = spawn(process.execPath, ['-e', SERVER], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  const child = spawn(process.execPath, ['-e', SERVER], {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    env: { ...process.env, ...(identity === undefined ? {} : { IDENTITY: JSON.stringify(identity) }) },
+  });
   return new Promise((resolve, reject) => {
     child.once('error', reject);
     child.once('exit', (code) => reject(new Error(`the echo server ended with ${code}`)));

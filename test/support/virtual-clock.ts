@@ -52,7 +52,10 @@ export class VirtualClock implements Clock {
     return this.#turns.length;
   }
 
-  /** Runs what is due now and all that follows from it, without moving time. */
+  /**
+   * Runs what is due now and all that follows from it, without moving time. As in Node's loop, timers that are due
+   * fire between one turn and the next.
+   */
   async flush(): Promise<void> {
     await settle();
     while (this.#turns.length > 0) {
@@ -60,6 +63,11 @@ export class VirtualClock implements Clock {
       this.#turns = [];
       for (const fn of turns) fn();
       await settle();
+      if (this.#turns.length === 0) continue;
+      for (let next = this.#due(this.#now); next !== undefined; next = this.#due(this.#now)) {
+        next.fn();
+        await settle();
+      }
     }
   }
 
@@ -68,16 +76,22 @@ export class VirtualClock implements Clock {
     const until = this.#now + ms;
     await this.flush();
     for (;;) {
-      const next = this.#timers
-        .filter((timer) => timer.at <= until)
-        .sort((a, b) => a.at - b.at || a.order - b.order)[0];
+      const next = this.#due(until);
       if (next === undefined) break;
-      this.#timers = this.#timers.filter((timer) => timer !== next);
       this.#now = Math.max(this.#now, next.at);
       next.fn();
       await this.flush();
     }
     this.#now = until;
+  }
+
+  /** Takes the first timer that is due by `until`. */
+  #due(until: number): Entry | undefined {
+    const next = this.#timers
+      .filter((timer) => timer.at <= until)
+      .sort((a, b) => a.at - b.at || a.order - b.order)[0];
+    if (next !== undefined) this.#timers = this.#timers.filter((timer) => timer !== next);
+    return next;
   }
 
   /** Moves time without giving anything a chance to run: our own event loop was blocked, or frozen. */

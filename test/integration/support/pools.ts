@@ -155,8 +155,8 @@ export function expectBackoffKept(failures: readonly Told<'dialFailed'>[]): void
     const next = failures[index + 1];
     if (next === undefined || next.failures <= failure.failures) continue;
     const gap = next.at - failure.at;
-    // Timers fire up to 1 ms early: Node rounds to whole milliseconds.
-    if (gap < failure.backoffMs - 1.5)
+    // Timers fire up to 1 ms early, since Node rounds to whole milliseconds, and an event may be told a moment late.
+    if (gap < failure.backoffMs - 10)
       early.push(`${gap} ms after a failure that asked for ${failure.backoffMs}`);
   }
   expect(early).toEqual([]);

@@ -85,6 +85,22 @@ describe('a borrow', () => {
   });
 });
 
+describe('a heartbeat that falls due between the two turns of a check', () => {
+  it('pings nothing: its pong would be taken for the borrower’s reply', async () => {
+    const world = setUp({ heartbeat: HEARTBEAT });
+    await world.pool.request('warm');
+    await world.pass(900);
+    // Due since 950 ms; not yet silent for the whole interval.
+    world.clock.freeze(60);
+    const reply = watch(world.pool.request('hello'));
+    await world.now();
+    expect(reply).toMatchObject({ value: 'Echo: hello', error: undefined });
+    expect(world.net.lastPeer.received).toBe('warm\nhello\n');
+    await world.pass(1_000);
+    expect(world.pool.stats()).toMatchObject({ pinged: 1, closed: 0 });
+  });
+});
+
 describe('a socket at rest', () => {
   it('is gone at once when the server closes it, and min is refilled', async () => {
     const world = setUp({ min: 2 });

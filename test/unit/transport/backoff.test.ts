@@ -55,10 +55,18 @@ describe('a back-off', () => {
     expect(backoff.waitMs(7)).toBe(98);
   });
 
+  it('is not lifted by a dial that began before the failure', () => {
+    const backoff = new Backoff(BOUNDS, always(1));
+    backoff.failed(refused, 0, 10);
+    backoff.opened(5, 11);
+    expect(backoff.isFailing).toBe(true);
+    expect(backoff.waitMs(11)).toBe(99);
+  });
+
   it('lets dials start again as soon as one has succeeded', () => {
     const backoff = new Backoff(BOUNDS, always(1));
     backoff.failed(refused, 0, 5);
-    backoff.opened(50);
+    backoff.opened(40, 50);
     expect(backoff.waitMs(50)).toBe(0);
     expect(backoff.isFailing).toBe(false);
     expect(backoff.lastError).toBe(refused);
@@ -69,7 +77,7 @@ describe('a back-off', () => {
     let now = 0;
     const waits: number[] = [];
     for (let i = 0; i < 4; i++) {
-      backoff.opened(now);
+      backoff.opened(now, now);
       now += 10;
       waits.push(backoff.failed(refused, now, now));
       now += backoff.waitMs(now);
@@ -81,7 +89,7 @@ describe('a back-off', () => {
     const backoff = new Backoff(BOUNDS, always(1));
     backoff.failed(refused, 0, 5);
     backoff.failed(refused, 200, 205);
-    backoff.opened(1_000);
+    backoff.opened(1_000, 1_000);
     expect(backoff.failed(refused, 2_000, 2_000)).toBe(100);
     expect(backoff.failures).toBe(1);
   });
