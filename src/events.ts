@@ -12,7 +12,7 @@ export interface OpenedEvent {
   readonly dialMs: number;
 }
 
-/** One attempt to dial failed. */
+/** One attempt to dial failed, or the server spoiled the new socket before it had served anybody. */
 export interface DialFailedEvent {
   readonly endpoint: string;
   readonly error: PulsepoolError;
@@ -29,7 +29,7 @@ export interface AcquiredEvent {
   readonly waitedMs: number;
 }
 
-/** A caller gave a lease back, and the socket stays. */
+/** A caller gave a lease back clean. `closed` follows when the socket is too old, or one too many at rest. */
 export interface ReleasedEvent {
   readonly connectionId: number;
   readonly heldMs: number;

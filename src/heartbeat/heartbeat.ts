@@ -11,6 +11,7 @@
  */
 import type { Clock, RandomSource, Timer } from '../clock.ts';
 import { Agenda, type Due } from './agenda.ts';
+import { Awaited } from './awaited.ts';
 
 /** What the heartbeat needs of a socket. */
 export interface HeartbeatTarget {
@@ -69,6 +70,7 @@ export class Heartbeat {
   readonly #random: RandomSource;
   readonly #onSuspended: (lateMs: number) => void;
   readonly #agenda: Agenda<Entry> = new Agenda();
+  readonly #awaited: Awaited<Entry> = new Awaited();
   #timer: Timer | undefined;
   #timerAt = 0;
 
@@ -119,9 +121,7 @@ export class Heartbeat {
     beat.missed = 0;
     beat.pardons = 0;
     beat.allowed = this.#settings.maxMissed;
-    // It was due for its verdict, which may be further off than the next ping when timeoutMs is the longer one.
-    const nextAt = beat.target.lastReadAt + this.#interval();
-    if (nextAt < beat.dueAt) this.#schedule(beat, nextAt);
+    this.#schedule(beat, beat.target.lastReadAt + this.#interval());
     return this.#clock.now() - beat.pingedAt;
   }
 
@@ -130,16 +130,31 @@ export class Heartbeat {
     this.#timer?.cancel();
     this.#timer = undefined;
     this.#agenda.clear();
+    this.#awaited.clear();
   }
 
   #interval(): number {
     return this.#settings.intervalMs * (1 - JITTER * this.#random());
   }
 
-  #schedule(beat: Beat, at: number): void {
+  // Whole milliseconds here and below: V8 keeps small integers in place, and makes an object of any other number.
+  #schedule(beat: Beat, time: number): void {
+    const at = Math.floor(time);
     if (beat.dueAt === at) return;
     beat.dueAt = at;
     this.#agenda.add({ at, beat });
+    this.#armBy(at);
+  }
+
+  /** A verdict is due a timeout from now. */
+  #await(beat: Beat, now: number): void {
+    const at = Math.ceil(now + this.#settings.timeoutMs);
+    beat.dueAt = at;
+    this.#awaited.add({ at, beat });
+    this.#armBy(at);
+  }
+
+  #armBy(at: number): void {
     if (this.#timer === undefined || at < this.#timerAt) this.#arm(at);
   }
 
@@ -154,20 +169,32 @@ export class Heartbeat {
 
   #run(): void {
     const now = this.#clock.now();
-    let next = this.#agenda.peek();
-    while (next !== undefined && next.at <= now) {
-      this.#agenda.take();
-      const { at, beat } = next;
-      if (beat.dueAt === at && beat.phase !== 'ended') {
-        beat.dueAt = UNSCHEDULED;
-        this.#look(beat, at, now);
+    for (let next = this.#awaited.peek(); next !== undefined; next = this.#awaited.peek()) {
+      const isStale = this.#isStale(next);
+      if (!isStale && next.at > now) {
+        this.#armBy(next.at);
+        break;
       }
-      next = this.#agenda.peek();
+      this.#awaited.take();
+      if (!isStale) this.#look(next, now);
     }
-    if (next !== undefined && (this.#timer === undefined || next.at < this.#timerAt)) this.#arm(next.at);
+    for (let next = this.#agenda.peek(); next !== undefined; next = this.#agenda.peek()) {
+      if (next.at > now) {
+        this.#armBy(next.at);
+        break;
+      }
+      this.#agenda.take();
+      if (!this.#isStale(next)) this.#look(next, now);
+    }
   }
 
-  #look(beat: Beat, at: number, now: number): void {
+  /** Whether its beat has ended, or is due at another time by now. */
+  #isStale({ at, beat }: Entry): boolean {
+    return beat.dueAt !== at || beat.phase === 'ended';
+  }
+
+  #look({ at, beat }: Entry, now: number): void {
+    beat.dueAt = UNSCHEDULED;
     if (beat.phase === 'awaiting') {
       const lateMs = now - at;
       const { pingedAt } = beat;
@@ -190,7 +217,7 @@ export class Heartbeat {
     beat.pingedAt = now;
     beat.heardAt = now;
     if (this.#isPinged(beat)) {
-      this.#schedule(beat, now + this.#settings.timeoutMs);
+      this.#await(beat, now);
       return;
     }
     // In use: the caller's own read timeout is the heartbeat. `ping` may also have ended the target.
@@ -215,10 +242,8 @@ export class Heartbeat {
   }
 
   #judge(beat: Beat, pingedAt: number, lateMs: number): void {
-    if (beat.phase !== 'awaiting') {
-      if (beat.phase === 'quiet') this.#schedule(beat, beat.target.lastReadAt + this.#interval());
-      return;
-    }
+    // Answered in the turn between.
+    if (beat.phase !== 'awaiting') return;
     // Answered and pinged again in the turn between: that ping has a verdict of its own.
     if (beat.pingedAt !== pingedAt) return;
     const now = this.#clock.now();
@@ -234,7 +259,7 @@ export class Heartbeat {
     if (lastReadAt > beat.heardAt && beat.pardons < maxMissed) {
       beat.heardAt = lastReadAt;
       beat.pardons += 1;
-      this.#schedule(beat, now + timeoutMs);
+      this.#await(beat, now);
       return;
     }
     beat.missed += 1;

@@ -1,6 +1,7 @@
 /**
  * The pool as callers see it. What it promises is said here; how it is kept is in the roster.
  */
+import { setMaxListeners } from 'node:events';
 import type { Clock, TimerHold } from '../clock.ts';
 import { LeaseError, PulsepoolError } from '../errors.ts';
 import type { PoolEvents } from '../events.ts';
@@ -52,6 +53,8 @@ export class Pool<In, Out> implements AsyncDisposable {
   constructor(parts: PoolParts<In, Out>) {
     this.#parts = parts;
     this.#roster = parts.roster;
+    // One listener for each request that sleeps before it is repeated: no leak.
+    setMaxListeners(0, this.#closer.signal);
     this.#requestParts = {
       ...parts.request,
       acquire: (options) => this.acquire(options),

@@ -2,7 +2,7 @@
  * The roster: every slot of the pool, who holds it, and who waits. It decides which caller gets which socket,
  * when one more is opened, and what a socket's end leads to.
  *
- * Bytes are the connection's business, dials the nursery's, pings the heartbeat's; callers talk to the pool.
+ * Bytes are the connection's business, dials the dials', pings the heartbeat's; callers talk to the pool.
  */
 import type { Clock, ProcessHold, RandomSource } from '../clock.ts';
 import type { AcquireError, PulsepoolError } from '../errors.ts';
@@ -15,18 +15,18 @@ import {
   poolClosedError,
 } from './acquire-error.ts';
 import type { Announcer } from './announcer.ts';
+import { Dials, type DialsParts } from './dials.ts';
 import { Lease, type LeaseHome } from './lease.ts';
-import { Nursery, type NurseryParts } from './nursery.ts';
+import { Pinger, type PingerParts } from './pinger.ts';
 import { Readiness, type ReadyWatcher } from './readiness.ts';
 import { Shelf } from './shelf.ts';
 import { Slot, type SlotKeeper, SlotTally } from './slot.ts';
 import { Counters } from './stats.ts';
 import { Sweep } from './sweep.ts';
-import { Vigil, type VigilParts } from './vigil.ts';
 import { type Waiter, Waiters, type WaitOptions } from './waiters.ts';
 
 /** What a roster is made of; `createPool` fills it in. */
-export interface RosterParts<In, Out> extends NurseryParts<In, Out>, VigilParts {
+export interface RosterParts<In, Out> extends DialsParts<In, Out>, PingerParts {
   readonly min: number;
   readonly maxIdle: number;
   readonly acquireTimeoutMs: number;
@@ -42,9 +42,6 @@ export interface RosterParts<In, Out> extends NurseryParts<In, Out>, VigilParts 
 // short as a stall of the loop that goes unnoticed.
 const FRESH_MS = 25;
 
-// A socket that the server spoils this soon, before anybody had it, is as good as a failed dial.
-const YOUNG_MS = 1_000;
-
 // Lifetimes are shortened by up to this share, so that sockets opened together do not end together.
 const LIFETIME_JITTER = 0.1;
 
@@ -53,12 +50,12 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
   readonly tally: SlotTally = new SlotTally();
   readonly counters: Counters = new Counters();
   readonly waiters: Waiters<Lease<In, Out>>;
-  readonly nursery: Nursery<In, Out>;
+  readonly dials: Dials<In, Out>;
   readonly #parts: RosterParts<In, Out>;
   readonly #announcer: Announcer;
   readonly #slots: Set<Slot<In, Out>> = new Set();
   readonly #shelf: Shelf<In, Out> = new Shelf();
-  readonly #vigil: Vigil<In, Out>;
+  readonly #pinger: Pinger<In, Out>;
   readonly #readiness: Readiness;
   readonly #sweep: Sweep;
   #lastId = 0;
@@ -76,15 +73,15 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
       onGone: () => this.#onWaiterGone(),
     });
     this.#readiness = new Readiness(parts.min);
-    this.#vigil = new Vigil(parts, this.counters, announcer, {
+    this.#pinger = new Pinger(parts, this.counters, announcer, {
       withdraw: (slot) => this.#withdraw(slot),
       restore: (slot) => this.#onChecked(slot),
       onDoubt: () => this.serve(),
     });
-    this.nursery = new Nursery(parts, {
+    this.dials = new Dials(parts, {
       wanted: () => this.#wanted(),
       onOpened: (slot, connection, dialMs) => this.#onOpened(slot, connection, dialMs),
-      onUnborn: (slot, error) => this.#onUnborn(slot, error),
+      onNotOpened: (slot, error) => this.#onNotOpened(slot, error),
       onDialFailed: (error, failures, backoffMs) => {
         this.counters.dialFailed += 1;
         announcer.tell('dialFailed', () => ({ endpoint, error, failures, backoffMs }));
@@ -177,7 +174,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
   kill(error: PulsepoolError): number {
     const now = this.#parts.clock.now();
     this.waiters.rejectAll((waiter) => this.closedError(now - waiter.since));
-    this.nursery.abort();
+    this.dials.abort();
     const forced = this.tally.count('leased');
     for (const slot of this.#slots) {
       if (slot.state.name !== 'dialing' && slot.state.name !== 'closed')
@@ -188,10 +185,10 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
 
   /** Stops every timer. No slot may be left. */
   async end(): Promise<void> {
-    this.#vigil.end();
+    this.#pinger.end();
     this.#sweep.end();
     this.waiters.end();
-    await this.nursery.end();
+    await this.dials.end();
   }
 
   /** What a caller is told once the pool closes. */
@@ -215,7 +212,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
       slots: this.#slots,
       shelved: this.#shelf.size,
       borrowChecks: this.#borrowChecks,
-      firstPings: this.#vigil.firstPings,
+      firstPings: this.#pinger.firstPings,
     };
   }
 
@@ -230,7 +227,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     const lease = new Lease(slot, connection, this, now);
     this.tally.lend(slot, connection, lease);
     connection.serve();
-    connection.lastUsedAt = now;
+    connection.lastUsedAt = Math.floor(now);
     slot.uses += 1;
     this.counters.acquired += 1;
     if (waiter !== undefined) this.counters.waited += 1;
@@ -243,8 +240,11 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
 
   /** An idle slot that is on no shelf finds its next place. */
   #offer(slot: Slot<In, Out>, connection: Connection<In, Out>): void {
-    if (slot.isExpired) connection.end('lifetime');
-    else if (this.waiters.size > 0) this.#handOver(slot, connection);
+    if (slot.isExpired) {
+      connection.end('lifetime');
+      // A caller may have hoped for it while others rest.
+      if (this.waiters.size > 0) this.serve();
+    } else if (this.waiters.size > 0) this.#handOver(slot, connection);
     else if (this.#isDraining) connection.end('shutdown');
     else if (this.#shelf.size >= this.#parts.maxIdle) connection.end('surplus');
     else this.#shelf.push(slot);
@@ -258,11 +258,11 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
       this.#giveToWaiter(slot, connection, now);
       return;
     }
-    const mustPing = this.#vigil.mustProve(slot, silentMs);
+    const mustPing = this.#pinger.mustPing(slot, silentMs);
     this.tally.move(slot, { name: 'checking', connection, by: mustPing ? 'borrow-ping' : 'borrow-turns' });
     this.#borrowChecks += 1;
     if (mustPing) {
-      this.#vigil.prove(slot);
+      this.#pinger.check(slot);
       return;
     }
     // Two turns: from an I/O callback, the first one runs before the next poll.
@@ -281,7 +281,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     if (state.name !== 'checking') return;
     if (state.by !== 'heartbeat') this.#borrowChecks -= 1;
     this.tally.move(slot, { name: 'idle', connection: state.connection });
-    slot.checkedAt = this.#parts.clock.now();
+    slot.checkedAt = Math.floor(this.#parts.clock.now());
     this.#offer(slot, state.connection);
   }
 
@@ -305,7 +305,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
 
   #story(waitedMs: number): AcquireStory {
     const { endpoint, max } = this.#parts;
-    const { isFailing, lastFailure } = this.nursery;
+    const { isFailing, lastFailure } = this.dials;
     return { endpoint, max, waitedMs, counts: this.counts, lastFailure, isFailing };
   }
 
@@ -314,37 +314,37 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
   /** How many dials there is a use for. */
   #wanted(): number {
     if (this.#isDraining) return 0;
-    const unserved = this.waiters.size - this.#borrowChecks - this.#vigil.firstPings;
+    const unserved = this.waiters.size - this.#borrowChecks - this.#pinger.firstPings;
     return Math.max(unserved, this.#readiness.floor - this.tally.open);
   }
 
   #grow(): void {
-    const wanted = Math.min(this.#wanted(), this.nursery.limit(this.tally.open));
+    const wanted = Math.min(this.#wanted(), this.dials.limit(this.tally.open));
     while (this.tally.count('dialing') < wanted) {
-      if (!this.nursery.hasRoom) {
-        this.#sacrificeSuspect();
+      if (!this.dials.hasRoom) {
+        this.#endSuspect();
         return;
       }
       this.#lastId += 1;
-      const slot = new Slot<In, Out>(this.#lastId, this, this.#vigil);
+      const slot = new Slot<In, Out>(this.#lastId, this, this.#pinger);
       this.tally.add();
       this.#slots.add(slot);
-      this.nursery.bear(slot);
+      this.dials.start(slot);
     }
   }
 
   /** A socket that missed a ping holds a place that a waiter needs: it is not worth another interval. */
-  #sacrificeSuspect(): void {
+  #endSuspect(): void {
     // A place that is about to be free, or a dial under way, serves a waiter each.
     if (this.waiters.size <= this.tally.count('closing') + this.tally.count('dialing')) return;
-    this.#vigil.sacrifice(this.#slots);
+    this.#pinger.endSuspect(this.#slots);
   }
 
   #onOpened(slot: Slot<In, Out>, connection: Connection<In, Out>, dialMs: number): void {
     const { endpoint, maxLifetimeMs, random } = this.#parts;
     this.tally.move(slot, { name: 'idle', connection });
-    slot.expiresAt = connection.openedAt + maxLifetimeMs * (1 - LIFETIME_JITTER * random());
-    this.#vigil.begin(slot);
+    slot.expiresAt = Math.floor(connection.openedAt + maxLifetimeMs * (1 - LIFETIME_JITTER * random()));
+    this.#pinger.watch(slot);
     this.counters.opened += 1;
     if (!this.#isDraining) this.#sweep.start();
     this.#announcer.tell('opened', () => ({ connectionId: slot.id, endpoint, dialMs }));
@@ -354,7 +354,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     this.serve();
   }
 
-  #onUnborn(slot: Slot<In, Out>, error: PulsepoolError | undefined): void {
+  #onNotOpened(slot: Slot<In, Out>, error: PulsepoolError | undefined): void {
     this.#forget(slot);
     if (error !== undefined) this.#onOutOfReach(error);
     this.serve();
@@ -380,19 +380,22 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     // While dialing, the opener has the connection and notices by itself.
     if (state.name === 'dialing' || state.name === 'closing' || state.name === 'closed') return;
     const { connection } = state;
-    if (state.name === 'checking' && state.by !== 'heartbeat') this.#borrowChecks -= 1;
+    const wasForBorrower = state.name === 'checking' && state.by !== 'heartbeat';
+    if (wasForBorrower) this.#borrowChecks -= 1;
     this.#shelf.remove(slot);
-    this.#vigil.leave(slot);
+    this.#pinger.unwatch(slot);
     this.tally.move(slot, { name: 'closing', connection, reason });
     this.counters.countClosed(reason);
     const ageMs = this.#parts.clock.now() - connection.openedAt;
-    if (error !== undefined && isStillborn(slot, connection, reason, ageMs)) {
-      this.nursery.mourn(error, connection.openedAt);
+    if (error !== undefined && connection.diedYoung) {
+      this.dials.countLoss(error, connection.openedAt);
     }
     const { endpoint } = this.#parts;
     this.#announcer.tell('closed', () => {
       return { connectionId: slot.id, endpoint, reason, error, ageMs, uses: slot.uses };
     });
+    // Its borrower need not wait until it has closed when another one rests.
+    if (wasForBorrower) this.serve();
   }
 
   /** @internal */
@@ -405,7 +408,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
   #forget(slot: Slot<In, Out>): void {
     this.tally.move(slot, { name: 'closed' });
     this.#slots.delete(slot);
-    this.nursery.bury(slot);
+    this.dials.forget(slot);
     this.#checkEmpty();
   }
 
@@ -416,8 +419,8 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     for (const slot of this.#slots) {
       const { state } = slot;
       // Resting begins when the lease comes back, not when it last read; the warm path does not look at the clock.
-      if (state.name === 'leased') state.connection.lastUsedAt = now;
-      if (slot.expiresAt > now || slot.isExpired) continue;
+      if (state.name === 'leased') state.connection.lastUsedAt = Math.floor(now);
+      if (state.name === 'dialing' || slot.expiresAt > now || slot.isExpired) continue;
       slot.isExpired = true;
       if (state.name === 'idle') state.connection.end('lifetime');
     }
@@ -444,7 +447,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
 
   /** While draining, with nobody left to serve: what rests is of no more use, nor is what is being dialed. */
   #endResting(): void {
-    this.nursery.abort();
+    this.dials.abort();
     if (this.tally.count('idle') + this.tally.count('checking') === 0) return;
     for (const { state } of this.#slots) {
       if (state.name === 'idle' || state.name === 'checking') state.connection.end('shutdown');
@@ -454,15 +457,4 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
   #checkEmpty(): void {
     if (this.#isDraining && this.#slots.size === 0) this.#onEmpty?.();
   }
-}
-
-/** Whether the server spoiled a socket right after it was opened: it closed it, or greeted where nobody listens. */
-function isStillborn<In, Out>(
-  slot: Slot<In, Out>,
-  connection: Connection<In, Out>,
-  reason: CloseReason,
-  ageMs: number,
-): boolean {
-  if (connection.diedYoung) return true;
-  return (reason === 'unsolicited' || reason === 'protocol') && slot.uses === 0 && ageMs < YOUNG_MS;
 }

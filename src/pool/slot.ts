@@ -49,6 +49,9 @@ export const SLOT_TRANSITIONS: Readonly<Record<SlotStateName, readonly SlotState
   closed: [],
 };
 
+// Times kept here are whole milliseconds: V8 makes an object of any other number, for each of ten thousand slots.
+const LONG_AGO = -1_000_000;
+
 /** Who hears of a slot's end. */
 export interface SlotKeeper<In, Out> {
   onEnding(slot: Slot<In, Out>, reason: CloseReason, error: PulsepoolError | undefined): void;
@@ -77,13 +80,13 @@ export class Slot<In, Out> implements ConnectionOwner, HeartbeatTarget {
   /** How often it was lent. */
   uses = 0;
   /** When the event loop was last given its two turns to show that the socket had ended, in ms. */
-  checkedAt: number = Number.NEGATIVE_INFINITY;
+  checkedAt: number = LONG_AGO;
   /** Set when the slot is too old, so that it closes when its lease comes back. */
   isExpired = false;
   /** A ping is out and none has been missed: it will probably be back in a moment. */
   isFirstPing = false;
   /** When its lifetime ends, in ms of the clock. */
-  expiresAt: number = Number.POSITIVE_INFINITY;
+  expiresAt = 0;
   /** Its neighbours on the shelf; see {@link Shelf}. */
   above: Slot<In, Out> | undefined;
   below: Slot<In, Out> | undefined;

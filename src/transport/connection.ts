@@ -82,6 +82,12 @@ type Mode = 'resting' | 'probing' | 'serving';
 const READ_CHUNK_BYTES = 64 * 1024;
 // A server that closes this soon, without a word, did not mean to serve (see acceptedThenClosed).
 const YOUNG_MS = 1_000;
+const PEERS_DOING: ReadonlySet<CloseReason> = new Set([
+  'peer-closed',
+  'peer-reset',
+  'unsolicited',
+  'protocol',
+]);
 // How long a clean goodbye may take before the socket is destroyed.
 const GOODBYE_MS = 500;
 // Progress of a write is looked at this often within its limit: a stall is noticed a quarter late at most.
@@ -139,11 +145,11 @@ export class Connection<In, Out> implements Judge {
 
   /** The pool's number of this socket. */
   readonly id: number;
-  /** When the socket was opened, in ms of the clock. */
+  /** When the socket was opened, in whole ms of the clock. */
   readonly openedAt: number;
   /** When a byte was last read; at first, when the socket was opened. The only proof of life. */
   lastReadAt: number;
-  /** When a byte was last read on somebody's behalf: pings do not count as use. */
+  /** When a byte was last read on somebody's behalf, in whole ms: pings do not count as use. */
   lastUsedAt: number;
 
   readonly #profile: ConnectionProfile<In, Out>;
@@ -199,9 +205,10 @@ export class Connection<In, Out> implements Judge {
     this.#isFramed = codec.framed !== false;
     this.#writer = new Writer(socket);
     const now = profile.clock.now();
-    this.openedAt = now;
+    // Whole milliseconds where they will do: V8 makes an object of any other number, for each of ten thousand sockets.
+    this.openedAt = Math.floor(now);
     this.lastReadAt = now;
-    this.lastUsedAt = now;
+    this.lastUsedAt = Math.floor(now);
     (socket as Carrier)[CONNECTION] = this as unknown as Connection<unknown, unknown>;
     for (const [event, listener] of Connection.#listeners) socket.on(event, listener);
   }
@@ -230,11 +237,13 @@ export class Connection<In, Out> implements Judge {
     return this.#ending?.error;
   }
 
-  /** Whether the server ended it soon after it was opened, or greeted nobody, and had not served anybody. */
+  /**
+   * Whether the server spoiled it soon after it was opened, before it had served anybody: closed it, greeted nobody,
+   * or spoke another protocol. It is as good as a failed dial.
+   */
   get diedYoung(): boolean {
     const reason = this.#ending?.reason;
-    const isPeersDoing = reason === 'peer-closed' || reason === 'peer-reset' || reason === 'unsolicited';
-    return isPeersDoing && !this.#isProven && this.#isYoung();
+    return reason !== undefined && PEERS_DOING.has(reason) && !this.#isProven && this.#isYoung();
   }
 
   /** Hands the connection to a lease. */
@@ -532,7 +541,7 @@ export class Connection<In, Out> implements Judge {
       this.#failUnsolicited();
       return;
     }
-    if (this.#mode === 'serving') this.lastUsedAt = now;
+    if (this.#mode === 'serving') this.lastUsedAt = Math.floor(now);
     this.#pump(now);
   }
 

@@ -50,7 +50,9 @@ describe('the package', () => {
   });
 
   it('can be imported', async () => {
-    expect(await script(`import * as all from 'pulsepool'; console.log(typeof all.createPool)`)).toBe('function');
+    expect(await script(`import * as all from 'pulsepool'; console.log(typeof all.createPool)`)).toBe(
+      'function',
+    );
   });
 
   it('can be required', async () => {

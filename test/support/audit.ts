@@ -20,7 +20,7 @@ export function audit({ pool, roster }: Assembled, net: FakeNet): void {
 
   expect(stats.idle + stats.leased + stats.dialing + stats.closing, 'the counts sum').toBe(stats.total);
   expect(stats.total, 'max').toBeLessThanOrEqual(stats.max);
-  expect(roster.nursery.size, 'slots on the books').toBe(slots.size);
+  expect(roster.dials.size, 'slots on the books').toBe(slots.size);
   expect(stats.total, 'slots').toBe(slots.size);
   expect(inState('idle') + inState('checking'), 'idle').toBe(stats.idle);
   for (const name of ['leased', 'dialing', 'closing'] as const) expect(inState(name), name).toBe(stats[name]);

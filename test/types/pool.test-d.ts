@@ -2,8 +2,8 @@ import type { Duplex } from 'node:stream';
 import { describe, expectTypeOf, it } from 'vitest';
 import {
   type AcquireError,
-  type Codec,
   type CloseReport,
+  type Codec,
   createPool,
   delimited,
   type ErrorCode,
@@ -21,8 +21,12 @@ describe('createPool', () => {
   it('takes its message types from the codec', () => {
     expectTypeOf(createPool({ ...at, codec: lines() })).toEqualTypeOf<Pool<string, string>>();
     expectTypeOf(createPool({ ...at, codec: raw() })).toEqualTypeOf<Pool<Uint8Array | string, Buffer>>();
-    expectTypeOf(createPool({ ...at, codec: lengthPrefixed() })).toEqualTypeOf<Pool<Uint8Array | string, Buffer>>();
-    expectTypeOf(createPool({ ...at, codec: delimited({ delimiter: ';' }) }).request).returns.resolves.toEqualTypeOf<Buffer>();
+    expectTypeOf(createPool({ ...at, codec: lengthPrefixed() })).toEqualTypeOf<
+      Pool<Uint8Array | string, Buffer>
+    >();
+    expectTypeOf(
+      createPool({ ...at, codec: delimited({ delimiter: ';' }) }).request,
+    ).returns.resolves.toEqualTypeOf<Buffer>();
   });
 
   it('takes a codec of one’s own, or a function that makes one for each connection', () => {

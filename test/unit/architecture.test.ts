@@ -54,9 +54,11 @@ describe('the import rule', () => {
 
   it('keeps every folder from knowing the wiring', () => {
     const wiring = /\/(options|create-pool|index)\.ts$/;
-    expect([...offenders('transport/', wiring), ...offenders('heartbeat/', wiring), ...offenders('pool/', wiring)]).toEqual(
-      [],
-    );
+    expect([
+      ...offenders('transport/', wiring),
+      ...offenders('heartbeat/', wiring),
+      ...offenders('pool/', wiring),
+    ]).toEqual([]);
   });
 
   it('lets only the clock name timers and time', () => {
@@ -72,7 +74,9 @@ describe('the import rule', () => {
 
 describe('ARCHITECTURE.md', () => {
   it('draws the transition table as it is', () => {
-    const drawn = /<!-- slot-diagram -->\n([\s\S]*?)\n<!-- \/slot-diagram -->/.exec(read('ARCHITECTURE.md'))?.[1];
+    const drawn = /<!-- slot-diagram -->\n([\s\S]*?)\n<!-- \/slot-diagram -->/.exec(
+      read('ARCHITECTURE.md'),
+    )?.[1];
     expect(drawn).toBe(diagram());
   });
 
@@ -86,5 +90,7 @@ describe('ARCHITECTURE.md', () => {
 function diagram(): string {
   const names = Object.keys(SLOT_TRANSITIONS) as SlotStateName[];
   const arrows = names.flatMap((from) => SLOT_TRANSITIONS[from].map((to) => `  ${from} --> ${to}`));
-  return ['```mermaid', 'stateDiagram-v2', '  [*] --> dialing', ...arrows, '  closed --> [*]', '```'].join('\n');
+  return ['```mermaid', 'stateDiagram-v2', '  [*] --> dialing', ...arrows, '  closed --> [*]', '```'].join(
+    '\n',
+  );
 }

@@ -43,7 +43,8 @@ describe('the README', () => {
   });
 
   it('names every close reason', () => {
-    const union = /export type CloseReason =\n([\s\S]*?);/.exec(read('src/transport/close-reason.ts'))?.[1] ?? '';
+    const union =
+      /export type CloseReason =\n([\s\S]*?);/.exec(read('src/transport/close-reason.ts'))?.[1] ?? '';
     const reasons = [...union.matchAll(/'([a-z-]+)'/g)].map((match) => match[1]);
     const sentence = /`reason` is one of ([\s\S]*?)\. `pool\.stats/.exec(readme)?.[1];
     expect(codeNames(sentence)).toEqual(reasons);

@@ -76,6 +76,22 @@ describe('a borrow', () => {
     expect(asked.value?.connectionId).toBe(1);
   });
 
+  it('does not wait for the goodbye of a socket whose lifetime ended in the check, while another rests', async () => {
+    const world = setUp({ max: 2, maxLifetimeMs: 1_000, heartbeat: HEARTBEAT });
+    // The second one lives longer.
+    const chances = [0.9, 0, 0, 0, 0, 0];
+    world.net.random = () => chances.shift() ?? 0;
+    const [first, second] = await take(world, 2);
+    await world.pass(895);
+    second?.release();
+    first?.release();
+    for (const peer of world.net.peers) peer.isMute = true;
+    world.clock.freeze(40);
+    const asked = watch(world.pool.acquire());
+    await world.now();
+    expect(asked.value?.isUsable).toBe(true);
+  });
+
   it('takes the socket that was used last, so that the others may grow old', async () => {
     const world = setUp({ max: 3 });
     const leases = await take(world, 3);

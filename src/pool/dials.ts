@@ -1,8 +1,9 @@
 /**
- * The nursery: where slots come into being. It knows whether one more may exist, how many dials may run side by
+ * The dials of one pool: where slots come into being. It knows whether one more may exist, how many dials may run side by
  * side, and how each one ended. How many are wanted, and who gets a new socket, is the roster's business.
  */
 import { AsyncResource } from 'node:async_hooks';
+import { setMaxListeners } from 'node:events';
 import type { Clock, RandomSource } from '../clock.ts';
 import type { PulsepoolError } from '../errors.ts';
 import { Backoff, type BackoffBounds } from '../transport/backoff.ts';
@@ -12,18 +13,18 @@ import { Opener, type Opening } from './opener.ts';
 import type { Slot } from './slot.ts';
 
 /** Who wanted the slots. */
-export interface NurseryOwner<In, Out> {
+export interface DialsOwner<In, Out> {
   /** How many dials there is a use for now. */
   readonly wanted: () => number;
   readonly onOpened: (slot: Slot<In, Out>, connection: Connection<In, Out>, dialMs: number) => void;
   /** It has no socket, and never will. With an error, the dial has failed for good; without, it was not needed. */
-  readonly onUnborn: (slot: Slot<In, Out>, error: PulsepoolError | undefined) => void;
+  readonly onNotOpened: (slot: Slot<In, Out>, error: PulsepoolError | undefined) => void;
   /** One attempt has failed; there may be more. */
   readonly onDialFailed: (error: PulsepoolError, failures: number, backoffMs: number) => void;
 }
 
-/** What a nursery needs. */
-export interface NurseryParts<In, Out> {
+/** What a set of dials needs. */
+export interface DialsParts<In, Out> {
   readonly endpoint: string;
   readonly max: number;
   readonly retry: BackoffBounds & { readonly retries: number };
@@ -38,21 +39,23 @@ const COLD_DIALS = 4;
 const WARM_DIALS = 2;
 
 /** See the file's comment. */
-export class Nursery<In, Out> {
-  readonly #owner: NurseryOwner<In, Out>;
+export class Dials<In, Out> {
+  readonly #owner: DialsOwner<In, Out>;
   readonly #clock: Clock;
   readonly #ledger: Ledger<Slot<In, Out>>;
   readonly #backoff: Backoff;
   readonly #opener: Opener<In, Out>;
-  readonly #dials: AbortController = new AbortController();
+  readonly #aborter: AbortController = new AbortController();
   // Dials run in the context in which the pool was made, not in that of the caller who happened to need one: a
   // socket's events, and the timers set when it opens, keep that context for life.
   readonly #context: AsyncResource = new AsyncResource('pulsepool');
 
-  constructor(parts: NurseryParts<In, Out>, owner: NurseryOwner<In, Out>) {
+  constructor(parts: DialsParts<In, Out>, owner: DialsOwner<In, Out>) {
     const { clock, connect, endpoint, retry } = parts;
     this.#owner = owner;
     this.#clock = clock;
+    // One listener for each dial and each sleeper: no leak.
+    setMaxListeners(0, this.#aborter.signal);
     this.#ledger = new Ledger(parts.max);
     this.#backoff = new Backoff(retry, parts.random);
     this.#opener = new Opener({
@@ -61,7 +64,7 @@ export class Nursery<In, Out> {
       backoff: this.#backoff,
       retries: retry.retries,
       clock,
-      signal: this.#dials.signal,
+      signal: this.#aborter.signal,
       isWanted: (running) => running < owner.wanted(),
       onFailed: (error, backoffMs) => owner.onDialFailed(error, this.#backoff.failures, backoffMs),
     });
@@ -94,7 +97,7 @@ export class Nursery<In, Out> {
   }
 
   /** Enters a slot on the books and opens its socket. Ask `hasRoom` first. */
-  bear(slot: Slot<In, Out>): void {
+  start(slot: Slot<In, Out>): void {
     const startedAt = this.#clock.now();
     let opening: Opening<In, Out> = { kind: 'elided' };
     const birth = (): Promise<void> =>
@@ -110,29 +113,30 @@ export class Nursery<In, Out> {
   }
 
   /** Takes a slot off the books: its place is free at once. */
-  bury(slot: Slot<In, Out>): void {
+  forget(slot: Slot<In, Out>): void {
     this.#ledger.strike(slot);
   }
 
   /** A socket was lost that should have lived: as good as a failed dial, or its server would be dialed for ever. */
-  mourn(error: PulsepoolError, openedAt: number): void {
-    this.#backoff.failed(error, openedAt, this.#clock.now());
+  countLoss(error: PulsepoolError, openedAt: number): void {
+    const backoffMs = this.#backoff.failed(error, openedAt, this.#clock.now());
+    this.#owner.onDialFailed(error, this.#backoff.failures, backoffMs);
   }
 
   /** Ends every dial that runs or waits; none is started any more. */
   abort(): void {
-    this.#dials.abort();
+    this.#aborter.abort();
   }
 
   /** Closes the books. Every slot must be off them. */
   end(): Promise<void> {
-    this.#dials.abort();
+    this.#aborter.abort();
     return this.#ledger.end();
   }
 
   #onEntered(slot: Slot<In, Out>, opening: Opening<In, Out>, startedAt: number): void {
     if (opening.kind !== 'opened') {
-      this.#owner.onUnborn(slot, opening.kind === 'failed' ? opening.error : undefined);
+      this.#owner.onNotOpened(slot, opening.kind === 'failed' ? opening.error : undefined);
       return;
     }
     const { connection } = opening;
@@ -141,8 +145,8 @@ export class Nursery<In, Out> {
       this.#owner.onOpened(slot, connection, now - startedAt);
       return;
     }
-    if (connection.error !== undefined) this.mourn(connection.error, connection.openedAt);
-    this.#owner.onUnborn(slot, undefined);
+    if (connection.error !== undefined) this.countLoss(connection.error, connection.openedAt);
+    this.#owner.onNotOpened(slot, undefined);
   }
 }
 

@@ -1,5 +1,5 @@
 /**
- * The vigil: the heartbeat as the pool uses it. It takes a slot out of service for its ping, brings it back with its
+ * The pinger: the heartbeat as the pool uses it. It takes a slot out of service for its ping, brings it back with its
  * pong, and ends it when none comes. When to ping, and what silence means, is the heartbeat's business.
  */
 import type { Clock, RandomSource } from '../clock.ts';
@@ -10,7 +10,7 @@ import type { Slot, SlotPulse } from './slot.ts';
 import type { Counters } from './stats.ts';
 
 /** Who puts slots into service. */
-export interface VigilOwner<In, Out> {
+export interface PingerOwner<In, Out> {
   /** Takes an idle slot out of service. */
   readonly withdraw: (slot: Slot<In, Out>) => void;
   /** A slot has proved that it lives: it may serve again. */
@@ -19,8 +19,8 @@ export interface VigilOwner<In, Out> {
   readonly onDoubt: () => void;
 }
 
-/** What a vigil needs. */
-export interface VigilParts {
+/** What a pinger needs. */
+export interface PingerParts {
   readonly endpoint: string;
   /** Nothing is pinged without it. */
   readonly heartbeat: HeartbeatSettings | undefined;
@@ -29,8 +29,8 @@ export interface VigilParts {
 }
 
 /** See the file's comment. */
-export class Vigil<In, Out> implements SlotPulse<In, Out> {
-  readonly #owner: VigilOwner<In, Out>;
+export class Pinger<In, Out> implements SlotPulse<In, Out> {
+  readonly #owner: PingerOwner<In, Out>;
   readonly #endpoint: string;
   readonly #settings: HeartbeatSettings | undefined;
   readonly #heartbeat: Heartbeat | undefined;
@@ -38,7 +38,7 @@ export class Vigil<In, Out> implements SlotPulse<In, Out> {
   readonly #announcer: Announcer;
   #firstPings = 0;
 
-  constructor(parts: VigilParts, counters: Counters, announcer: Announcer, owner: VigilOwner<In, Out>) {
+  constructor(parts: PingerParts, counters: Counters, announcer: Announcer, owner: PingerOwner<In, Out>) {
     const { clock, endpoint, heartbeat, random } = parts;
     this.#owner = owner;
     this.#endpoint = endpoint;
@@ -60,28 +60,28 @@ export class Vigil<In, Out> implements SlotPulse<In, Out> {
   }
 
   /** Watches a slot that has just been opened. */
-  begin(slot: Slot<In, Out>): void {
+  watch(slot: Slot<In, Out>): void {
     slot.beat = this.#heartbeat?.watch(slot);
   }
 
   /** Watches it no longer. */
-  leave(slot: Slot<In, Out>): void {
+  unwatch(slot: Slot<In, Out>): void {
     this.#settle(slot);
     if (slot.beat !== undefined) this.#heartbeat?.unwatch(slot.beat);
   }
 
   /** Whether a socket was silent so long that only a ping can prove it. */
-  mustProve(slot: Slot<In, Out>, silentMs: number): boolean {
+  mustPing(slot: Slot<In, Out>, silentMs: number): boolean {
     return slot.beat !== undefined && this.#settings !== undefined && silentMs > this.#settings.intervalMs;
   }
 
   /** Pings a slot for a borrower. */
-  prove(slot: Slot<In, Out>): void {
+  check(slot: Slot<In, Out>): void {
     if (slot.beat !== undefined) this.#heartbeat?.checkNow(slot.beat);
   }
 
   /** Ends one slot that has missed a ping, if there is one: its place is worth more than its hope. */
-  sacrifice(slots: Iterable<Slot<In, Out>>): void {
+  endSuspect(slots: Iterable<Slot<In, Out>>): void {
     for (const { beat, state } of slots) {
       if (state.name === 'checking' && beat !== undefined && beat.missed > 0) {
         state.connection.destroy('heartbeat', this.#unanswered(beat.missed));
