@@ -12,7 +12,7 @@ export interface OpenedEvent {
   readonly dialMs: number;
 }
 
-/** One attempt to dial failed, or the server spoiled the new socket before it had served anybody. */
+/** One attempt to dial failed. */
 export interface DialFailedEvent {
   readonly endpoint: string;
   readonly error: PulsepoolError;

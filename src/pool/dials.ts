@@ -119,8 +119,7 @@ export class Dials<In, Out> {
 
   /** A socket was lost that should have lived: as good as a failed dial, or its server would be dialed for ever. */
   countLoss(error: PulsepoolError, openedAt: number): void {
-    const backoffMs = this.#backoff.failed(error, openedAt, this.#clock.now());
-    this.#owner.onDialFailed(error, this.#backoff.failures, backoffMs);
+    this.#backoff.failed(error, openedAt, this.#clock.now());
   }
 
   /** Ends every dial that runs or waits; none is started any more. */

@@ -34,7 +34,7 @@ export type SlotState<In, Out> =
  * What an open slot is checked by: a ping of the heartbeat's own, or for a borrower a ping or two turns of the event
  * loop. Nothing may be written in those two turns: a pong would be taken for the borrower's reply.
  */
-export type Check = 'heartbeat' | 'borrow-ping' | 'borrow-turns';
+type Check = 'heartbeat' | 'borrow-ping' | 'borrow-turns';
 
 /** The name of a state. */
 export type SlotStateName = SlotState<unknown, unknown>['name'];

@@ -18,7 +18,7 @@ import { badFrame, badMessage, messageBytes, tooLargeToSend } from './frame-hint
 const COPY_IN = 16 * 1024;
 
 /** A delimiter: bytes, or a string that stands for its UTF-8 bytes. */
-export type Delimiter = string | Uint8Array;
+type Delimiter = string | Uint8Array;
 
 /** How frames end. */
 export interface DelimitedOptions {

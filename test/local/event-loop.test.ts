@@ -69,7 +69,13 @@ describe('a blocked event loop', () => {
   it('does not let a pong that waits in the kernel count as missing', async () => {
     const { pool } = await setUp({
       min: 3,
-      heartbeat: { intervalMs: 50, timeoutMs: 20, maxMissed: 1, ping: 'PING', isPong: (line) => line === 'PONG' },
+      heartbeat: {
+        intervalMs: 50,
+        timeoutMs: 20,
+        maxMissed: 1,
+        ping: 'PING',
+        isPong: (line) => line === 'PONG',
+      },
     });
     await pool.ready();
     for (let round = 0; round < 8; round++) {
