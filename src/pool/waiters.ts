@@ -29,7 +29,8 @@ export interface WaitOptions {
 export function checkBounds({ signal, timeoutMs }: WaitOptions): void {
   if (timeoutMs !== undefined) checkDuration('timeoutMs', timeoutMs, 0);
   if (signal === undefined) return;
-  if (!(signal instanceof AbortSignal)) {
+  // By its looks: a signal may come from another realm.
+  if (typeof signal !== 'object' || typeof signal.throwIfAborted !== 'function') {
     throw invalidOption('signal', 'be an AbortSignal', signal, 'Pass controller.signal, not the controller.');
   }
   signal.throwIfAborted();

@@ -310,6 +310,8 @@ export class Connection<In, Out> implements Judge {
     if (!this.isOpen) return Promise.reject(this.#lost(undefined));
     const now = this.#profile.clock.now();
     const mark = this.#ask(encoded, this.#isFramed ? 1 : Number.POSITIVE_INFINITY, now);
+    // A stream may deliver, and end, within its own write().
+    if (!this.isOpen) return Promise.reject(this.#lost({ mark, readsBefore: this.#reads }));
     return this.#receive(mark, now, options);
   }
 
@@ -579,8 +581,7 @@ export class Connection<In, Out> implements Judge {
     if (!this.#hasPartial()) {
       this.#partialSince = undefined;
       this.#unaskedBytes = 0;
-      Connection.#spare = this.#bytes;
-      this.#bytes = NO_BYTES;
+      this.#putQueueBack();
       // Only now: if the owner lent the connection before the last byte of this read was looked at, a stray
       // frame behind the pong would reach the next caller.
       if (this.#pongsDone) {
@@ -605,6 +606,13 @@ export class Connection<In, Out> implements Judge {
       this.#partialSince = now;
       this.#watchAt(now + this.#profile.frameTimeoutMs);
     }
+  }
+
+  /** Lends the empty queue to whoever reads next. */
+  #putQueueBack(): void {
+    if (this.#bytes === NO_BYTES || this.#bytes.length > 0) return;
+    Connection.#spare = this.#bytes;
+    this.#bytes = NO_BYTES;
   }
 
   /** Answers a ping of the server's, whoever holds the connection. */
