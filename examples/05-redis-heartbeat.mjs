@@ -64,7 +64,7 @@ try {
   await pool.ready();
   console.log('SET', await pool.request(['SET', 'pulsepool:example', 'hello\r\nworld']));
   console.log('GET', JSON.stringify(await pool.request(['GET', 'pulsepool:example'])));
-  // Read and removed in one go on one socket: nobody else's commands come between.
+  // Two commands on one and the same socket.
   const removed = await pool.use(async (lease) => {
     await lease.request(['DEL', 'pulsepool:example']);
     return lease.request(['GET', 'pulsepool:example']);

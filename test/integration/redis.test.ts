@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Pool, type PoolOptions, PulsepoolError } from 'pulsepool';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { requireBuild, runNode } from '../package/child.ts';
 import { describeWithServers, type RedisServer, startRedis } from './support/containers.ts';
 import { type Diary, dialBound, dialFailure, failureOf, figure, openPool, until } from './support/pools.ts';
 import { RespError, type RespValue, resp } from './support/resp.ts';
@@ -63,6 +64,19 @@ describeWithServers('a pool of connections to Redis', () => {
     if (!output.trimEnd().endsWith('OK\nOK')) await redis.restart();
   });
   afterAll(() => redis?.stop());
+
+  test('is what the example for Redis opens, and its heartbeats are answered', async () => {
+    requireBuild();
+    const env = { REDIS_HOST: redis.host, REDIS_PORT: String(redis.port) };
+    const { status, stdout } = await runNode(['examples/05-redis-heartbeat.mjs'], env);
+    expect(stdout.trim().split('\n')).toEqual([
+      'SET OK',
+      'GET "hello\\r\\nworld"',
+      'after DEL null',
+      'sockets that answered a PING while they rested: 2 of 2',
+    ]);
+    expect(status).toBe(0);
+  });
 
   test('counts 1,000 INCR of 200 callers, each number once', async () => {
     const { pool } = open();
