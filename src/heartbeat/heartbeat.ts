@@ -215,7 +215,7 @@ export class Heartbeat {
     const previous = beat.phase;
     beat.phase = 'awaiting';
     beat.pingedAt = now;
-    beat.heardAt = now;
+    beat.heardAt = Math.floor(now);
     if (this.#isPinged(beat)) {
       this.#await(beat, now);
       return;
@@ -257,7 +257,7 @@ export class Heartbeat {
     // talks and never answers can serve nobody.
     const { lastReadAt } = beat.target;
     if (lastReadAt > beat.heardAt && beat.pardons < maxMissed) {
-      beat.heardAt = lastReadAt;
+      beat.heardAt = Math.ceil(lastReadAt);
       beat.pardons += 1;
       this.#await(beat, now);
       return;

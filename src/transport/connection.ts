@@ -161,7 +161,6 @@ export class Connection<In, Out> implements Judge {
   #receivers: Receivers<Out> = NOBODY as unknown as Receivers<Out>;
   readonly #owner: ConnectionOwner;
   #watch: Watch | undefined;
-  readonly #isFramed: boolean;
   // How often bytes have come, and whether a lease has given the connection back: for the story.
   #reads = 0;
   #hasServed = false;
@@ -202,7 +201,6 @@ export class Connection<In, Out> implements Judge {
     this.#codec = codec;
     this.#profile = profile;
     this.#owner = owner;
-    this.#isFramed = codec.framed !== false;
     this.#writer = new Writer(socket);
     const now = profile.clock.now();
     // Whole milliseconds where they will do: V8 makes an object of any other number, for each of ten thousand sockets.
@@ -448,7 +446,7 @@ export class Connection<In, Out> implements Judge {
     const mark = this.#writer.write(encoded);
     if (wasFlushed) {
       this.#progressSeen = this.#writer.flushedWrites;
-      this.#progressAt = now;
+      this.#progressAt = Math.floor(now);
     }
     this.#watchAt(now + this.#profile.writeTimeoutMs / LOOKS_PER_STALL);
     return mark;
@@ -480,7 +478,7 @@ export class Connection<In, Out> implements Judge {
 
   #receive(mark: WriteMark | undefined, now: number, options: CallOptions | undefined): Promise<Out> {
     if (this.#receivers === (NOBODY as unknown)) this.#receivers = new Receivers(this.#profile.hold);
-    if (this.#receivers.size === 0) this.#awaitingSince = now;
+    if (this.#receivers.size === 0) this.#awaitingSince = Math.floor(now);
     this.#watchAt(now + this.#profile.readTimeoutMs);
     return new Promise((resolve, reject) => {
       const receiver: Receiver<Out> = {
@@ -749,6 +747,10 @@ export class Connection<In, Out> implements Judge {
     return this.#story.lost(this.#ending, call);
   }
 
+  get #isFramed(): boolean {
+    return this.#codec.framed !== false;
+  }
+
   get #story(): ConnectionStory {
     return new ConnectionStory(this.id, this.#profile.endpoint, this.#writer, this.#reads, this.#hasServed);
   }
@@ -770,7 +772,7 @@ export class Connection<In, Out> implements Judge {
       // A reply is due once its question has left; until then the stall limit below applies.
       const hasLeft =
         first.mark === undefined ? this.#writer.isFlushed : this.#writer.sent(first.mark) === 'full';
-      if (!hasLeft) this.#awaitingSince = now;
+      if (!hasLeft) this.#awaitingSince = Math.floor(now);
       const due = Math.max(this.lastReadAt, this.#awaitingSince) + readTimeoutMs;
       if (due <= now) {
         return this.#timeOut(this.#story.silent(readTimeoutMs));
@@ -787,7 +789,7 @@ export class Connection<In, Out> implements Judge {
     if (!this.#writer.isFlushed) {
       if (this.#writer.flushedWrites !== this.#progressSeen) {
         this.#progressSeen = this.#writer.flushedWrites;
-        this.#progressAt = now;
+        this.#progressAt = Math.floor(now);
       }
       const due = this.#progressAt + writeTimeoutMs;
       if (due <= now) {

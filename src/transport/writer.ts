@@ -32,8 +32,7 @@ export class Writer {
   #flushed = 0;
   #backlog: Uint8Array[] | undefined;
   #backlogHead = 0;
-  #waiting: (() => void)[] | undefined;
-  #waitingForAll: (() => void)[] | undefined;
+  #waiting: { readonly drained: (() => void)[]; readonly flushed: (() => void)[] } | undefined;
 
   constructor(socket: Duplex) {
     this.#socket = socket;
@@ -90,37 +89,30 @@ export class Writer {
   /** Resolves when more can be written. The socket's end wakes it too: see {@link wake}. */
   drained(): Promise<void> {
     return new Promise((resolve) => {
-      this.#waiting ??= [];
-      this.#waiting.push(resolve);
+      this.#waiting ??= { drained: [], flushed: [] };
+      this.#waiting.drained.push(resolve);
     });
   }
 
   /** Resolves when the kernel has taken everything. The socket's end wakes it too. */
   flushed(): Promise<void> {
     return new Promise((resolve) => {
-      this.#waitingForAll ??= [];
-      this.#waitingForAll.push(resolve);
+      this.#waiting ??= { drained: [], flushed: [] };
+      this.#waiting.flushed.push(resolve);
     });
   }
 
   /** Called on the socket's 'drain'. */
   onDrain(): void {
     this.#pump();
-    if (!this.isCongested) this.#wakeDrained();
+    if (!this.isCongested) for (const resolve of this.#waiting?.drained.splice(0) ?? []) resolve();
   }
 
   /** Wakes everybody who waits for `drained` or `flushed`. */
   wake(): void {
-    this.#wakeDrained();
-    const waiting = this.#waitingForAll;
-    this.#waitingForAll = undefined;
-    if (waiting !== undefined) for (const resolve of waiting) resolve();
-  }
-
-  #wakeDrained(): void {
     const waiting = this.#waiting;
     this.#waiting = undefined;
-    if (waiting !== undefined) for (const resolve of waiting) resolve();
+    if (waiting !== undefined) for (const resolve of [...waiting.drained, ...waiting.flushed]) resolve();
   }
 
   /** How much of a message has left this process. */
@@ -134,7 +126,8 @@ export class Writer {
     this.#onFlushed ??= (error) => {
       if (error != null) return;
       this.#flushed += 1;
-      if (this.#waitingForAll !== undefined && this.isFlushed) this.wake();
+      // What is flushed is drained, too.
+      if (this.#waiting !== undefined && this.isFlushed) this.wake();
     };
     this.#socket.write(bytes, this.#onFlushed);
   }
