@@ -6,6 +6,7 @@
  */
 // Imported, because the global of the same name is a getter: 20 ns on every acquire.
 import { performance } from 'node:perf_hooks';
+import { onAbort } from './abort.ts';
 
 /** A timer that has not fired yet can be cancelled; cancelling twice, or late, does nothing. */
 export interface Timer {
@@ -100,10 +101,12 @@ export function pause(
     }
     const done = (): void => {
       timer.cancel();
-      for (const signal of signals) signal?.removeEventListener('abort', done);
+      for (const stop of stops) stop();
       resolve();
     };
     const timer = clock.after(ms, done);
-    for (const signal of signals) signal?.addEventListener('abort', done, { once: true });
+    const stops = signals.map((signal) => (signal === undefined ? nothing : onAbort(signal, done)));
   });
 }
+
+const nothing = (): void => undefined;

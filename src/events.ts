@@ -90,3 +90,17 @@ export interface PoolEvents {
   closed: (event: ClosedEvent) => void;
   poolClosed: (event: PoolClosedEvent) => void;
 }
+
+/** The names of all events, in lifecycle order. */
+export const EVENT_NAMES: readonly (keyof PoolEvents)[] = [
+  'opened',
+  'dialFailed',
+  'acquired',
+  'acquireFailed',
+  'released',
+  'pinged',
+  'pingMissed',
+  'suspended',
+  'closed',
+  'poolClosed',
+];

@@ -76,6 +76,27 @@ export function checkBoolean(name: string, value: unknown): boolean {
   throw invalidOption(name, 'be true or false', value);
 }
 
+/**
+ * Refuses options of one call that can't be kept, before anything is done under them.
+ *
+ * @throws `signal.reason` when the signal is aborted already
+ */
+export function checkCall(
+  where: string,
+  options: { readonly signal?: AbortSignal | undefined; readonly timeoutMs?: number | undefined },
+  known: readonly string[],
+): void {
+  checkKeys(where, options, known);
+  const { signal, timeoutMs } = options;
+  if (timeoutMs !== undefined) checkDuration('timeoutMs', timeoutMs, 0);
+  if (signal === undefined) return;
+  // By its looks: a signal may come from another realm.
+  if (typeof signal !== 'object' || signal === null || typeof signal.throwIfAborted !== 'function') {
+    throw invalidOption('signal', 'be an AbortSignal', signal, 'Pass controller.signal, not the controller.');
+  }
+  signal.throwIfAborted();
+}
+
 function integerBetween(min: number | undefined, max: number | undefined): string {
   if (min !== undefined && max !== undefined) return `an integer from ${min} to ${max}`;
   if (min !== undefined) return `an integer of at least ${min}`;

@@ -36,7 +36,7 @@ type Phase = 'quiet' | 'awaiting' | 'missed' | 'ended';
 
 /** The heartbeat of one target, as {@link Heartbeat.watch} returns it. */
 export interface Beat {
-  readonly target: HeartbeatTarget;
+  target: HeartbeatTarget;
   phase: Phase;
   pingedAt: number;
   /** When the last byte was read that a verdict has counted as life. */
@@ -59,6 +59,13 @@ interface Entry extends Due {
 const JITTER = 0.1;
 
 const UNSCHEDULED = -1;
+
+const GONE: HeartbeatTarget = {
+  lastReadAt: 0,
+  ping: () => false,
+  onMissed: () => undefined,
+  onDead: () => undefined,
+};
 
 // A verdict this late means that our own loop was blocked, or the process frozen.
 const SUSPENDED_MS = 250;
@@ -105,6 +112,8 @@ export class Heartbeat {
   /** Stops watching. */
   unwatch(beat: Beat): void {
     beat.phase = 'ended';
+    // The agenda still holds the beat until its time comes; it must not hold the socket.
+    beat.target = GONE;
   }
 
   /** Pings now and allows no miss: somebody waits for this socket. */
@@ -142,6 +151,7 @@ export class Heartbeat {
     const at = Math.floor(time);
     if (beat.dueAt === at) return;
     beat.dueAt = at;
+    if (at === Number.POSITIVE_INFINITY) return;
     this.#agenda.add({ at, beat });
     this.#armBy(at);
   }

@@ -53,7 +53,9 @@ export function acquireTimeoutError(story: AcquireStory): AcquireError {
       hint:
         counts.leased >= max
           ? 'All sockets are leased: look for leases that are never released, for a slow server, or raise `max`.'
-          : 'Sockets could not be opened in time: see the cause, and the dialFailed events.',
+          : counts.idle > 0 && !isFailing
+            ? 'Sockets at rest were being pinged and had not answered: the server may be stuck, see pingMissed events.'
+            : 'Sockets could not be opened in time: see the cause, and the dialFailed events.',
       // With sockets open and all of them leased, an old dial failure is not why.
       ...(isFailing ? { cause: lastFailure } : {}),
       waitedMs,

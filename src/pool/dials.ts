@@ -3,7 +3,6 @@
  * side, and how each one ended. How many are wanted, and who gets a new socket, is the roster's business.
  */
 import { AsyncResource } from 'node:async_hooks';
-import { setMaxListeners } from 'node:events';
 import type { Clock, RandomSource } from '../clock.ts';
 import type { PulsepoolError } from '../errors.ts';
 import { Backoff, type BackoffBounds } from '../transport/backoff.ts';
@@ -54,8 +53,6 @@ export class Dials<In, Out> {
     const { clock, connect, endpoint, retry } = parts;
     this.#owner = owner;
     this.#clock = clock;
-    // One listener for each dial and each sleeper: no leak.
-    setMaxListeners(0, this.#aborter.signal);
     this.#ledger = new Ledger(parts.max);
     this.#backoff = new Backoff(retry, parts.random);
     this.#opener = new Opener({

@@ -49,9 +49,12 @@ export async function handshake<In, Out>(
   });
   const onAbort = (): void => deadline.abort(signal.reason);
   signal.addEventListener('abort', onAbort, { once: true });
+  // The pool may have closed since the socket became ready.
+  if (signal.aborted) onAbort();
   const lease = new Lease<In, Out>(slot, connection, NOWHERE, clock.now());
   connection.serve();
   try {
+    deadline.signal.throwIfAborted();
     await new Promise<void>((resolve, reject) => {
       deadline.signal.addEventListener('abort', () => reject(deadline.signal.reason), { once: true });
       Promise.resolve(onConnect(lease, { signal: deadline.signal })).then(resolve, reject);

@@ -66,8 +66,10 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
 
   /** Watches it no longer. */
   unwatch(slot: Slot<In, Out>): void {
-    this.#settle(slot);
-    if (slot.beat !== undefined) this.#heartbeat?.unwatch(slot.beat);
+    this.loseHope(slot);
+    if (slot.beat === undefined) return;
+    this.#heartbeat?.unwatch(slot.beat);
+    slot.beat = undefined;
   }
 
   /** Whether a socket was silent so long that only a ping can prove it. */
@@ -94,7 +96,6 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
     this.#heartbeat?.end();
   }
 
-  /** @internal */
   ping(slot: Slot<In, Out>): boolean {
     if (slot.state.name === 'idle') {
       this.#owner.withdraw(slot);
@@ -107,33 +108,30 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
     return state.connection.isOpen;
   }
 
-  /** @internal */
   onPong(slot: Slot<In, Out>): void {
     const { state, beat } = slot;
     if (state.name !== 'checking' || beat === undefined) return;
-    this.#settle(slot);
+    this.loseHope(slot);
     const rttMs = this.#heartbeat?.answered(beat) ?? 0;
     this.#counters.pinged += 1;
     this.#announcer.tell('pinged', () => ({ connectionId: slot.id, rttMs }));
     this.#owner.restore(slot);
   }
 
-  /** @internal */
   onMissed(slot: Slot<In, Out>, missed: number): void {
-    this.#settle(slot);
+    this.loseHope(slot);
     this.#tellMissed(slot, missed);
     this.#owner.onDoubt();
   }
 
-  /** @internal */
   onDead(slot: Slot<In, Out>, missed: number): void {
     this.#tellMissed(slot, missed);
     const { state } = slot;
     if (state.name === 'checking') state.connection.destroy('heartbeat', this.#unanswered(missed));
   }
 
-  /** Its first ping is out no longer. */
-  #settle(slot: Slot<In, Out>): void {
+  /** It no longer counts as likely to be back in a moment. */
+  loseHope(slot: Slot<In, Out>): void {
     if (!slot.isFirstPing) return;
     slot.isFirstPing = false;
     this.#firstPings -= 1;

@@ -1,17 +1,17 @@
 /**
  * The pool as callers see it. What it promises is said here; how it is kept is in the roster.
  */
-import { setMaxListeners } from 'node:events';
+import { onAbort } from '../abort.ts';
 import type { Clock, TimerHold } from '../clock.ts';
 import { LeaseError, PulsepoolError } from '../errors.ts';
-import type { PoolEvents } from '../events.ts';
-import { checkDuration } from '../option-check.ts';
+import { EVENT_NAMES, type PoolEvents } from '../events.ts';
+import { checkCall, checkDuration, checkKeys, checkOneOf, invalidOption } from '../option-check.ts';
 import type { Announcer } from './announcer.ts';
 import { Lease } from './lease.ts';
 import { type RequestOptions, type RequestParts, requestOnce, requestWithin } from './request.ts';
 import type { Roster } from './roster.ts';
 import type { PoolStats } from './stats.ts';
-import { checkBounds, type WaitOptions } from './waiters.ts';
+import type { WaitOptions } from './waiters.ts';
 
 /** Bounds of one `acquire`: `signal`, and `timeoutMs` in place of the pool's `acquireTimeoutMs`. */
 export type AcquireOptions = WaitOptions;
@@ -40,6 +40,8 @@ export interface PoolParts<In, Out> {
 
 const CLOSE_TIMEOUT_MS = 10_000;
 
+const WAIT_KEYS = ['signal', 'timeoutMs'];
+
 /** A pool of sockets to one endpoint; made by `createPool()`. */
 export class Pool<In, Out> implements AsyncDisposable {
   readonly #parts: PoolParts<In, Out>;
@@ -53,8 +55,6 @@ export class Pool<In, Out> implements AsyncDisposable {
   constructor(parts: PoolParts<In, Out>) {
     this.#parts = parts;
     this.#roster = parts.roster;
-    // One listener for each request that sleeps before it is repeated: no leak.
-    setMaxListeners(0, this.#closer.signal);
     this.#requestParts = {
       ...parts.request,
       acquire: (options) => this.acquire(options),
@@ -78,7 +78,7 @@ export class Pool<In, Out> implements AsyncDisposable {
     if (this.#closing !== undefined) return Promise.reject(this.#roster.closedError(0));
     if (options !== undefined) {
       try {
-        checkBounds(options);
+        checkCall('acquire()', options, WAIT_KEYS);
       } catch (reason) {
         return Promise.reject(reason);
       }
@@ -108,6 +108,7 @@ export class Pool<In, Out> implements AsyncDisposable {
    * @throws what `acquire` throws, and what `fn` throws.
    */
   async use<T>(fn: (lease: Lease<In, Out>) => T | Promise<T>, options?: AcquireOptions): Promise<T> {
+    if (typeof fn !== 'function') throw invalidOption('fn', 'be a function', fn);
     const lease = await this.acquire(options);
     try {
       const result = await fn(lease);
@@ -138,18 +139,17 @@ export class Pool<In, Out> implements AsyncDisposable {
    */
   async ready(options?: { readonly signal?: AbortSignal | undefined }): Promise<void> {
     const signal = options?.signal;
-    if (options !== undefined) checkBounds(options);
+    if (options !== undefined) checkCall('ready()', options, ['signal']);
     if (this.#closing !== undefined) throw this.#roster.closedError(0);
     const { hold } = this.#parts;
     hold.take();
     let stop = (): void => undefined;
     try {
       await new Promise<void>((resolve, reject) => {
-        const onAbort = (): void => reject(signal?.reason);
-        signal?.addEventListener('abort', onAbort, { once: true });
+        const ignore = signal === undefined ? undefined : onAbort(signal, () => reject(signal.reason));
         const unwatch = this.#roster.watchReady({ onReady: resolve, onFailed: reject });
         stop = () => {
-          signal?.removeEventListener('abort', onAbort);
+          ignore?.();
           unwatch();
         };
       });
@@ -177,6 +177,7 @@ export class Pool<In, Out> implements AsyncDisposable {
     if (this.#closing !== undefined) return this.#closing;
     const timeoutMs = options?.timeoutMs ?? CLOSE_TIMEOUT_MS;
     try {
+      if (options !== undefined) checkKeys('close()', options, ['timeoutMs']);
       checkDuration('timeoutMs', timeoutMs, 0);
     } catch (error) {
       return Promise.reject(error);
@@ -197,12 +198,14 @@ export class Pool<In, Out> implements AsyncDisposable {
 
   /** Adds a listener. One that throws is reported as a process warning and harms nothing else. */
   on<Event extends keyof PoolEvents>(event: Event, listener: PoolEvents[Event]): this {
+    checkOneOf('event', event, EVENT_NAMES);
     this.#parts.announcer.on(event, listener);
     return this;
   }
 
   /** Adds a listener for one time. */
   once<Event extends keyof PoolEvents>(event: Event, listener: PoolEvents[Event]): this {
+    checkOneOf('event', event, EVENT_NAMES);
     this.#parts.announcer.once(event, listener);
     return this;
   }

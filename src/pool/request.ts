@@ -5,9 +5,10 @@
 import pRetry, { AbortError } from 'p-retry';
 import { type Clock, type ProcessHold, pause, type RandomSource } from '../clock.ts';
 import { AcquireError, ConnectionError, DeadlineError, PulsepoolError, type Sent } from '../errors.ts';
+import { checkCall } from '../option-check.ts';
 import { type BackoffBounds, fullJitterMs } from '../transport/backoff.ts';
 import type { Lease } from './lease.ts';
-import { checkBounds, type WaitOptions } from './waiters.ts';
+import type { WaitOptions } from './waiters.ts';
 
 /** Bounds and promises of one request. */
 export interface RequestOptions {
@@ -55,7 +56,7 @@ export async function requestWithin<In, Out>(
   options: RequestOptions,
   parts: RequestParts<In, Out>,
 ): Promise<Out> {
-  checkBounds(options);
+  checkCall('request()', options, ['signal', 'timeoutMs', 'idempotent']);
   return new Series(message, options, parts).run(undefined);
 }
 

@@ -4,7 +4,7 @@
  *
  * Bytes are the connection's business, dials the dials', pings the heartbeat's; callers talk to the pool.
  */
-import type { Clock, ProcessHold, RandomSource } from '../clock.ts';
+import type { Clock, ProcessHold, RandomSource, Timer } from '../clock.ts';
 import type { AcquireError, PulsepoolError } from '../errors.ts';
 import type { CloseReason } from '../transport/close-reason.ts';
 import type { Connection } from '../transport/connection.ts';
@@ -42,6 +42,10 @@ export interface RosterParts<In, Out> extends DialsParts<In, Out>, PingerParts {
 // short as a stall of the loop that goes unnoticed.
 const FRESH_MS = 25;
 
+// How long a waiter counts on a socket whose ping is out, before another one is opened: much longer than most round
+// trips, much shorter than a ping's timeout.
+const PATIENCE_MS = 100;
+
 // Lifetimes are shortened by up to this share, so that sockets opened together do not end together.
 const LIFETIME_JITTER = 0.1;
 
@@ -61,6 +65,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
   #lastId = 0;
   // Slots being checked for a waiter: likely to serve one soon.
   #borrowChecks = 0;
+  #patience: Timer | undefined;
   #isDraining = false;
   #onEmpty: (() => void) | undefined;
 
@@ -142,6 +147,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     }
     if (this.#isDraining) this.#drainWaiters();
     else this.#grow();
+    if (this.waiters.size > 0 && this.#pinger.firstPings > 0) this.#armPatience();
   }
 
   /** Watches until `min` sockets are open, at least one. Returns how to stop watching. */
@@ -187,6 +193,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
   async end(): Promise<void> {
     this.#pinger.end();
     this.#sweep.end();
+    this.#patience?.cancel();
     this.waiters.end();
     await this.dials.end();
   }
@@ -260,8 +267,10 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     }
     const mustPing = this.#pinger.mustPing(slot, silentMs);
     this.tally.move(slot, { name: 'checking', connection, by: mustPing ? 'borrow-ping' : 'borrow-turns' });
+    slot.isBorrowCheck = true;
     this.#borrowChecks += 1;
     if (mustPing) {
+      this.#armPatience();
       this.#pinger.check(slot);
       return;
     }
@@ -279,10 +288,29 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
   #onChecked(slot: Slot<In, Out>): void {
     const { state } = slot;
     if (state.name !== 'checking') return;
-    if (state.by !== 'heartbeat') this.#borrowChecks -= 1;
+    this.#endBorrowCheck(slot);
     this.tally.move(slot, { name: 'idle', connection: state.connection });
     slot.checkedAt = Math.floor(this.#parts.clock.now());
     this.#offer(slot, state.connection);
+  }
+
+  #endBorrowCheck(slot: Slot<In, Out>): void {
+    if (!slot.isBorrowCheck) return;
+    slot.isBorrowCheck = false;
+    this.#borrowChecks -= 1;
+  }
+
+  #armPatience(): void {
+    this.#patience ??= this.#parts.clock.after(PATIENCE_MS, () => {
+      this.#patience = undefined;
+      if (this.waiters.size === 0) return;
+      for (const slot of this.#slots) {
+        if (slot.state.name !== 'checking' || slot.state.by === 'borrow-turns') continue;
+        this.#endBorrowCheck(slot);
+        this.#pinger.loseHope(slot);
+      }
+      this.serve();
+    });
   }
 
   #giveToWaiter(slot: Slot<In, Out>, connection: Connection<In, Out>, now: number): void {
@@ -374,14 +402,13 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
 
   // ---- what a socket tells -------------------------------------------------------------------------------
 
-  /** @internal */
   onEnding(slot: Slot<In, Out>, reason: CloseReason, error: PulsepoolError | undefined): void {
     const { state } = slot;
     // While dialing, the opener has the connection and notices by itself.
     if (state.name === 'dialing' || state.name === 'closing' || state.name === 'closed') return;
     const { connection } = state;
-    const wasForBorrower = state.name === 'checking' && state.by !== 'heartbeat';
-    if (wasForBorrower) this.#borrowChecks -= 1;
+    const wasForBorrower = slot.isBorrowCheck;
+    this.#endBorrowCheck(slot);
     this.#shelf.remove(slot);
     this.#pinger.unwatch(slot);
     this.tally.move(slot, { name: 'closing', connection, reason });
@@ -398,7 +425,6 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     if (wasForBorrower) this.serve();
   }
 
-  /** @internal */
   onClosed(slot: Slot<In, Out>): void {
     if (slot.state.name !== 'closing') return;
     this.#forget(slot);
@@ -407,6 +433,8 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
 
   #forget(slot: Slot<In, Out>): void {
     this.tally.move(slot, { name: 'closed' });
+    // The heartbeat's agenda may remember the slot for a while: let go of the socket.
+    slot.rest = undefined;
     this.#slots.delete(slot);
     this.dials.forget(slot);
     this.#checkEmpty();

@@ -85,6 +85,8 @@ export class Slot<In, Out> implements ConnectionOwner, HeartbeatTarget {
   isExpired = false;
   /** A ping is out and none has been missed: it will probably be back in a moment. */
   isFirstPing = false;
+  /** It is being checked for a waiter, who still counts on it. */
+  isBorrowCheck = false;
   /** When its lifetime ends, in ms of the clock. */
   expiresAt = 0;
   /** Its neighbours on the shelf; see {@link Shelf}. */

@@ -2,8 +2,8 @@
  * Callers who wait for a lease: first come, first served, each with its own deadline and signal. Who gets which
  * socket is decided elsewhere.
  */
+import { onAbort } from '../abort.ts';
 import type { Clock, ProcessHold, Timer } from '../clock.ts';
-import { checkDuration, invalidOption } from '../option-check.ts';
 
 /** One caller who waits. */
 export interface Waiter<T> {
@@ -23,17 +23,6 @@ export interface WaitOptions {
   readonly signal?: AbortSignal | undefined;
   /** In ms; the pool's `acquireTimeoutMs` when left out. */
   readonly timeoutMs?: number | undefined;
-}
-
-/** Refuses bounds that can't be kept, before anybody waits under them; also when the signal is aborted already. */
-export function checkBounds({ signal, timeoutMs }: WaitOptions): void {
-  if (timeoutMs !== undefined) checkDuration('timeoutMs', timeoutMs, 0);
-  if (signal === undefined) return;
-  // By its looks: a signal may come from another realm.
-  if (typeof signal !== 'object' || typeof signal.throwIfAborted !== 'function') {
-    throw invalidOption('signal', 'be an AbortSignal', signal, 'Pass controller.signal, not the controller.');
-  }
-  signal.throwIfAborted();
 }
 
 /**
@@ -127,13 +116,13 @@ export class Waiters<T> {
   }
 
   #bound(waiter: Waiter<T>, { signal, timeoutMs }: WaitOptions): void {
-    const onAbort = (): void => {
+    const leave = (): void => {
       if (!waiter.isWaiting) return;
       this.#remove(waiter);
       waiter.reject(signal?.reason);
       this.#hooks.onGone();
     };
-    signal?.addEventListener('abort', onAbort, { once: true });
+    const stop = signal === undefined ? undefined : onAbort(signal, leave);
     let timer: Timer | undefined;
     if (timeoutMs === undefined) this.#armShared(waiter.deadlineAt);
     else {
@@ -141,7 +130,7 @@ export class Waiters<T> {
       timer = this.#clock.after(timeoutMs, () => this.#clock.turn(() => this.#expire(waiter)));
     }
     waiter.release = () => {
-      signal?.removeEventListener('abort', onAbort);
+      stop?.();
       timer?.cancel();
     };
   }

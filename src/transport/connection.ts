@@ -13,6 +13,7 @@
  */
 import type { Duplex } from 'node:stream';
 import { isUint8Array } from 'node:util/types';
+import { onAbort } from '../abort.ts';
 import type { Clock, ProcessHold, Timer } from '../clock.ts';
 import { LeaseError, type PulsepoolError } from '../errors.ts';
 import { invalidOption } from '../option-check.ts';
@@ -454,12 +455,11 @@ export class Connection<In, Out> implements Judge {
 
   /** Waits for the writer on behalf of one call. */
   async #written(done: Promise<void>, call: Call, signal: AbortSignal | undefined): Promise<void> {
-    const onAbort = (): void => this.destroy('aborted');
-    signal?.addEventListener('abort', onAbort, { once: true });
+    const stop = signal === undefined ? undefined : onAbort(signal, () => this.destroy('aborted'));
     this.#profile.hold.take();
     await done;
     this.#profile.hold.drop();
-    signal?.removeEventListener('abort', onAbort);
+    stop?.();
     signal?.throwIfAborted();
     if (!this.isOpen) throw this.#lost(call);
   }
@@ -499,8 +499,10 @@ export class Connection<In, Out> implements Judge {
   #bound(receiver: Receiver<Out>, { signal, timeoutMs }: CallOptions): void {
     if (signal === undefined && timeoutMs === undefined) return;
     const { clock } = this.#profile;
-    const onAbort = (): void => this.#giveUp(receiver, signal?.reason, 'aborted');
-    signal?.addEventListener('abort', onAbort, { once: true });
+    const stop =
+      signal === undefined
+        ? undefined
+        : onAbort(signal, () => this.#giveUp(receiver, signal.reason, 'aborted'));
     const timer =
       timeoutMs === undefined
         ? undefined
@@ -514,7 +516,7 @@ export class Connection<In, Out> implements Judge {
     receiver.release = () => {
       receiver.release = undefined;
       timer?.cancel();
-      signal?.removeEventListener('abort', onAbort);
+      stop?.();
     };
   }
 
@@ -763,7 +765,7 @@ export class Connection<In, Out> implements Judge {
     this.#watch.arm(at);
   }
 
-  /** @internal Ends the connection if something is overdue; otherwise returns when to look again. */
+  /** For the watch: ends the connection if something is overdue; otherwise returns when to look again. */
   judge(now: number): number {
     const { readTimeoutMs, writeTimeoutMs, frameTimeoutMs } = this.#profile;
     let next = Number.POSITIVE_INFINITY;

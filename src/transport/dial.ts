@@ -147,7 +147,7 @@ export function dial<T>(
         socket.setNoDelay(true);
         socket.setKeepAlive(true, TCP_KEEPALIVE_AFTER_MS);
       }
-      // What holds the process is the caller who waits, never the socket.
+      // Again: Node makes a new handle for each address that it tries.
       socket.unref();
       try {
         resolve(adopt(socket));
@@ -163,6 +163,8 @@ export function dial<T>(
     });
 
     signal.addEventListener('abort', onAbort, { once: true });
+    // What holds the process is the caller who waits, never a socket, nor one that is being dialed for nobody.
+    socket.unref();
     socket.once('lookup', onLookup);
     if (options.tls !== undefined) socket.once('connect', onTcp);
     socket.once('error', onError).once('close', onClose).once(readyEvent, onReady);

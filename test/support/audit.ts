@@ -14,9 +14,8 @@ export function audit({ pool, roster }: Assembled, net: FakeNet): void {
   const stats = pool.stats();
   const { slots, shelved, borrowChecks, firstPings } = roster.books;
   const inState = (name: string): number => [...slots].filter((slot) => slot.state.name === name).length;
-  const forBorrowers = [...slots].filter(
-    ({ state }) => state.name === 'checking' && state.by !== 'heartbeat',
-  );
+  const forBorrowers = [...slots].filter((slot) => slot.isBorrowCheck);
+  for (const { state } of forBorrowers) expect(state.name, 'a slot checked for a borrower').toBe('checking');
 
   expect(stats.idle + stats.leased + stats.dialing + stats.closing, 'the counts sum').toBe(stats.total);
   expect(stats.total, 'max').toBeLessThanOrEqual(stats.max);

@@ -59,10 +59,13 @@ describe('a borrow', () => {
     world.net.lastPeer.isMute = true;
     world.clock.freeze(5_000);
     const asked = watch(world.pool.acquire());
-    await world.pass(199);
+    await world.pass(99);
     expect(asked.isSettled).toBe(false);
+    // A caller counts on a ping for a tenth of a second; then another socket is opened.
     await world.pass(2);
     expect(asked.value?.connectionId).toBe(2);
+    expect(world.pool.stats().closedBy).toEqual({});
+    await world.pass(100);
     expect(world.pool.stats().closedBy).toEqual({ heartbeat: 1 });
   });
 
