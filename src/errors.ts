@@ -35,6 +35,13 @@ export type ErrorCode =
 /** How much of a request had left when it failed: nothing, perhaps some, or all of it. */
 export type Sent = 'none' | 'maybe' | 'full';
 
+const SENT_IN_ORDER: readonly Sent[] = ['none', 'maybe', 'full'];
+
+/** The one of two that tells of more. */
+export function moreSent(a: Sent, b: Sent): Sent {
+  return SENT_IN_ORDER.indexOf(a) >= SENT_IN_ORDER.indexOf(b) ? a : b;
+}
+
 /** What an error carries beside its message. */
 export interface ErrorDetails {
   /** Whether the same call may succeed later without a change of code or configuration. */
@@ -51,7 +58,8 @@ export class PulsepoolError extends Error {
   override readonly name: string = 'PulsepoolError';
   readonly code: ErrorCode;
   readonly retryable: boolean;
-  readonly sent: Sent;
+  /** How much of the request had left, over all attempts. */
+  sent: Sent;
   readonly hint: string;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails) {

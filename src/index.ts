@@ -7,6 +7,7 @@ export {
   ConnectionError,
   DeadlineError,
   type ErrorCode,
+  type ErrorDetails,
   type FrameDetails,
   FrameError,
   type FrameFault,
@@ -38,11 +39,11 @@ export type { PoolStats } from './pool/stats.ts';
 export { ByteQueue } from './transport/byte-queue.ts';
 export type { CloseReason } from './transport/close-reason.ts';
 export type { Codec, CodecSource, EncodedFrame } from './transport/codec.ts';
-export type { CallOptions, DuplexSocket, SendOptions } from './transport/connection.ts';
-export { delimited } from './transport/delimited.ts';
+export type { CallOptions, SendOptions } from './transport/connection.ts';
+export { type DelimitedOptions, delimited } from './transport/delimited.ts';
 export type { TlsOptions } from './transport/dial.ts';
 export { DialError, type DialPhase } from './transport/dial-error.ts';
 export { fixedLength } from './transport/fixed-length.ts';
-export { lengthPrefixed } from './transport/length-prefixed.ts';
-export { lines } from './transport/lines.ts';
+export { type LengthPrefixedOptions, lengthPrefixed } from './transport/length-prefixed.ts';
+export { type LinesOptions, lines } from './transport/lines.ts';
 export { raw } from './transport/raw.ts';

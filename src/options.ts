@@ -2,6 +2,8 @@
  * The options of a pool: their types, their defaults, and the one function that resolves them. Unknown or
  * impossible values throw; nothing is clamped or converted.
  */
+import { isIP } from 'node:net';
+import { createSecureContext } from 'node:tls';
 import { checkDuration, checkInteger, checkKeys, invalidOption } from './option-check.ts';
 import type { HandshakeContext } from './pool/handshake.ts';
 import type { Lease } from './pool/lease.ts';
@@ -187,16 +189,19 @@ export function resolveOptions<In, Out>(options: PoolOptions<In, Out>): Resolved
   const maxIdle = checkInteger('maxIdle', given(options.maxIdle, max), { min: 0 });
   if (maxIdle > max) throw invalidOption('maxIdle', `be at most \`max\` (${max})`, maxIdle);
   if (maxIdle < min) throw invalidOption('maxIdle', `be at least \`min\` (${min})`, maxIdle);
+  const makeCodec = resolveCodec(options.codec);
+  const beats = resolveHeartbeat(options.heartbeat);
+  if (beats.probe !== undefined) checkPing(makeCodec, beats.probe.ping);
   return Object.freeze({
     endpoint: resolveEndpoint(options),
-    localAddress: optionalString('localAddress', options.localAddress),
+    localAddress: optionalAddress('localAddress', options.localAddress),
     tls: resolveTls(options.tls),
-    makeCodec: resolveCodec(options.codec),
+    makeCodec,
     min,
     maxIdle,
     max,
     ...resolveTimes(options),
-    ...resolveHeartbeat(options.heartbeat),
+    ...beats,
     retry: resolveRetry(options.retry),
     onConnect: optionalFunction('onConnect', options.onConnect),
   });
@@ -246,6 +251,18 @@ function resolveTls(tls: unknown): TlsOptions | undefined {
   for (const key of ['host', 'port', 'path', 'socket', 'timeout']) {
     if (key in tls) throw invalidOption(`tls.${key}`, 'be left out: it is set by the pool', key);
   }
+  try {
+    createSecureContext(tls);
+  } catch (error) {
+    // The value is not shown: it may be a private key.
+    const what = error instanceof Error ? error.message : String(error);
+    throw invalidOption(
+      'tls',
+      'hold certificates, keys and ciphers that OpenSSL can read',
+      tls,
+      `OpenSSL says: ${what}`,
+    );
+  }
   return tls;
 }
 
@@ -272,7 +289,11 @@ function checkCodec(codec: unknown): void {
     typeof codec.encode === 'function' &&
     'decode' in codec &&
     typeof codec.decode === 'function';
-  if (isCodec) return;
+  if (isCodec) {
+    const limit = 'maxFrameBytes' in codec ? codec.maxFrameBytes : undefined;
+    if (limit !== undefined) checkInteger('codec.maxFrameBytes', limit, { min: 1 });
+    return;
+  }
   throw invalidOption(
     'codec',
     'be a codec, such as lengthPrefixed() or lines(), or a function that makes one',
@@ -292,7 +313,7 @@ function resolveHeartbeat<In, Out>(
     const missing = ping === undefined ? 'heartbeat.ping' : 'heartbeat.isPong';
     throw invalidOption(missing, 'be given together with the other of ping and isPong', undefined);
   }
-  return {
+  const resolved = {
     heartbeat: {
       intervalMs: checkDuration(
         'heartbeat.intervalMs',
@@ -311,14 +332,25 @@ function resolveHeartbeat<In, Out>(
     probe: ping === undefined || isPong === undefined ? undefined : { ping, isPong },
     answer: optionalFunction('heartbeat.answer', options.answer),
   };
+  if (ping === undefined && isPong === undefined) {
+    for (const name of ['intervalMs', 'timeoutMs', 'maxMissed'] as const) {
+      // It would do nothing, and its author believes that sockets are pinged.
+      if (options[name] !== undefined) {
+        throw invalidOption('heartbeat.ping', `be given, since \`heartbeat.${name}\` is`, undefined);
+      }
+    }
+  }
+  return resolved;
 }
 
 function resolveRetry(source: RetryOptions | undefined): ResolvedOptions<never, never>['retry'] {
   const options = given(source, {});
   checkKeys('retry', options, RETRY_KEYS);
   const retries = checkInteger('retry.retries', given(options.retries, DEFAULTS.retry.retries), { min: 0 });
-  const baseMs = checkDuration('retry.baseMs', given(options.baseMs, DEFAULTS.retry.baseMs), 1);
-  const capMs = checkDuration('retry.capMs', given(options.capMs, DEFAULTS.retry.capMs), 1);
+  // Finite: a wait that no timer can keep would never end.
+  const bounds = { min: 1, max: 2 ** 31 - 1 };
+  const baseMs = checkInteger('retry.baseMs', given(options.baseMs, DEFAULTS.retry.baseMs), bounds);
+  const capMs = checkInteger('retry.capMs', given(options.capMs, DEFAULTS.retry.capMs), bounds);
   if (capMs < baseMs) throw invalidOption('retry.capMs', `be at least \`retry.baseMs\` (${baseMs})`, capMs);
   return { retries, baseMs, capMs };
 }
@@ -333,7 +365,22 @@ function optionalFunction<T>(name: string, value: T | undefined): T | undefined 
   throw invalidOption(name, 'be a function', value);
 }
 
-function optionalString(name: string, value: unknown): string | undefined {
-  if (value === undefined || typeof value === 'string') return value;
-  throw invalidOption(name, 'be a string', value);
+function optionalAddress(name: string, value: unknown): string | undefined {
+  if (value === undefined || (typeof value === 'string' && isIP(value) !== 0)) return value;
+  throw invalidOption(name, 'be an IPv4 or IPv6 address', value);
+}
+
+/** A ping that can't be sent would end every socket at its first beat. */
+function checkPing<In, Out>(makeCodec: () => Codec<In, Out>, ping: In): void {
+  try {
+    makeCodec().encode(ping);
+  } catch (error) {
+    const what = error instanceof Error ? error.message : String(error);
+    throw invalidOption(
+      'heartbeat.ping',
+      'be a message that the codec can encode',
+      ping,
+      `The codec says: ${what}`,
+    );
+  }
 }

@@ -3,7 +3,7 @@
  * forgotten reference can reach nobody else's exchange.
  */
 import { LeaseError } from '../errors.ts';
-import type { CallOptions, Connection, DuplexSocket, SendOptions } from '../transport/connection.ts';
+import type { CallOptions, Connection, SendOptions, Socket } from '../transport/connection.ts';
 import type { Slot } from './slot.ts';
 
 /** Who gets the socket back. */
@@ -136,7 +136,7 @@ export class Lease<In, Out> implements AsyncDisposable {
    *
    * @throws LeaseError while a call is under way or frames wait; ConnectionError when it is no longer open.
    */
-  detach(): DuplexSocket {
+  detach(): Socket {
     this.#assertActive('detach');
     const socket = this.#connection.detach();
     this.#state = 'detached';

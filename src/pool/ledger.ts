@@ -25,7 +25,7 @@ export class Ledger<T extends object> {
     this.#max = max;
     this.#books = createPool<T>(
       {
-        // generic-pool calls create again at once when it fails, so ours never does (trap 1: 17,766 dials in 1 s).
+        // generic-pool calls create again at once when it fails, so ours never does: decision 1 has the figures.
         create: async () => {
           const next = this.#entering.shift();
           if (next === undefined) throw new Error('bug: generic-pool created an entry that nobody asked for');

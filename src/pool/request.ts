@@ -4,7 +4,14 @@
  */
 import pRetry, { AbortError } from 'p-retry';
 import { type Clock, type ProcessHold, pause, type RandomSource } from '../clock.ts';
-import { AcquireError, ConnectionError, DeadlineError, PulsepoolError, type Sent } from '../errors.ts';
+import {
+  AcquireError,
+  ConnectionError,
+  DeadlineError,
+  moreSent,
+  PulsepoolError,
+  type Sent,
+} from '../errors.ts';
 import { checkCall } from '../option-check.ts';
 import { type BackoffBounds, fullJitterMs } from '../transport/backoff.ts';
 import type { Lease } from './lease.ts';
@@ -68,6 +75,8 @@ class Series<In, Out> {
   readonly #deadlineAt: number;
   readonly #spent = { acquireMs: 0, exchangeMs: 0, backoffMs: 0 };
   #attempts = 0;
+  // The most that any attempt has sent: who pays twice must know.
+  #sent: Sent = 'none';
 
   constructor(message: In, options: RequestOptions, parts: RequestParts<In, Out>) {
     this.#message = message;
@@ -98,6 +107,7 @@ class Series<In, Out> {
       // p-retry makes an Error of everything; the caller's own reason must come out as it went in.
       const { signal } = this.#options;
       if (signal?.aborted === true && !(error instanceof PulsepoolError)) throw signal.reason;
+      if (error instanceof PulsepoolError) error.sent = moreSent(error.sent, this.#sent);
       throw error;
     }
   }
@@ -147,6 +157,7 @@ class Series<In, Out> {
   async #mayRepeat(error: Error, consumed: number): Promise<boolean> {
     const { clock, closing, hold, random, retry } = this.#parts;
     const { idempotent, signal } = this.#options;
+    if (error instanceof PulsepoolError) this.#sent = moreSent(this.#sent, error.sent);
     if (!(error instanceof PulsepoolError) || !error.retryable || closing.aborted) return false;
     // The socket had died at rest, and nothing was sent: another one can be tried at once.
     if (error.sent === 'none') return clock.now() < this.#deadlineAt;

@@ -14,7 +14,7 @@
  * - `aborted`: the caller gave up in the middle of an exchange
  * - `timeout`: a read, write or frame took too long
  * - `protocol`: the bytes could not be decoded
- * - `failed`: a `use` callback threw, or the handshake failed
+ * - `failed`: a `use` callback threw
  * - `destroyed`: the caller asked for it
  * - `detached`: the caller took the raw socket away
  * - `shutdown`: the pool closed

@@ -28,7 +28,8 @@ export interface Codec<In = Uint8Array | string, Out = Buffer> {
   readonly name?: string;
   /**
    * The most bytes one frame may take on the wire before the connection is ended with a FrameError.
-   * The connection enforces it on the bytes that wait for `decode`, whatever the codec does itself.
+   * The connection enforces it on the bytes that wait for `decode`, and when it is given on what `encode` returns,
+   * whatever the codec does itself.
    * Default: 8,388,608 (8 MiB, as tokio's LengthDelimitedCodec).
    */
   readonly maxFrameBytes?: number;
@@ -39,7 +40,10 @@ export interface Codec<In = Uint8Array | string, Out = Buffer> {
   readonly framed?: boolean;
   /** The bytes of one message. Throws when the message can't be sent; the connection then stays as it was. */
   encode(message: In): EncodedFrame;
-  /** The next frame, or `undefined` when more bytes are needed. Throws when the bytes can't be right. */
+  /**
+   * The next frame, or `undefined` when more bytes are needed. Throws when the bytes can't be right. It must not be
+   * async, and must not keep `bytes`: the queue serves other connections in between.
+   */
   decode(bytes: ByteQueue): Out | undefined;
   /**
    * For codecs that keep bytes of their own (a push parser): `true` while nothing is kept. A connection whose

@@ -11,24 +11,29 @@
  * The socket flows in all three, because a paused socket never shows its FIN; only a lease that does not read
  * makes it pause.
  */
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { isUint8Array } from 'node:util/types';
 import { onAbort } from '../abort.ts';
 import type { Clock, ProcessHold, Timer } from '../clock.ts';
 import { LeaseError, type PulsepoolError } from '../errors.ts';
-import { invalidOption } from '../option-check.ts';
+import { checkCall, invalidOption } from '../option-check.ts';
 import { ByteQueue } from './byte-queue.ts';
 import type { CloseReason } from './close-reason.ts';
 import { type Codec, DEFAULT_MAX_FRAME_BYTES, type EncodedFrame } from './codec.ts';
 import { ConnectionStory, type Ending } from './connection-story.ts';
+import { tooLargeToSend } from './frame-hint.ts';
 import { Inbox } from './inbox.ts';
 import { type Call, type Receiver, Receivers } from './receivers.ts';
-import { asFrameError, notBytes, tookNothing, tooMuchWaits } from './stream-fault.ts';
+import { asFrameError, isAsync, notBytes, sizeOf, tookNothing, tooMuchWaits } from './stream-fault.ts';
 import { type Judge, Watch } from './watch.ts';
 import { type WriteMark, Writer } from './writer.ts';
 
 /** The socket as this file uses it; `net.Socket`, `tls.TLSSocket` and test doubles fit. */
 export type DuplexSocket = Duplex & { unref?(): unknown; ref?(): unknown };
+
+/** The raw socket, as `detach()` hands it out. */
+export type { Socket };
 
 /** What a connection tells its owner. */
 export interface ConnectionOwner {
@@ -57,6 +62,8 @@ export interface ConnectionProfile<In, Out> {
   readonly answer: ((frame: Out) => In | undefined) | undefined;
   readonly clock: Clock;
   readonly hold: ProcessHold;
+  /** An empty queue that serves one connection after another: each needs one only while bytes wait. */
+  spareQueue?: ByteQueue | undefined;
 }
 
 /** Bounds of one call. */
@@ -89,12 +96,25 @@ const PEERS_DOING: ReadonlySet<CloseReason> = new Set([
   'unsolicited',
   'protocol',
 ]);
+const MAX_UNREAD_ANSWERS = 1_000;
 // How long a clean goodbye may take before the socket is destroyed.
 const GOODBYE_MS = 500;
 // Progress of a write is looked at this often within its limit: a stall is noticed a quarter late at most.
 const LOOKS_PER_STALL = 4;
 
 const DONE: Promise<void> = Promise.resolve();
+
+const CALL_KEYS = {
+  'request()': ['signal', 'timeoutMs'],
+  'send()': ['signal', 'replies'],
+  'receive()': ['signal', 'timeoutMs'],
+} as const;
+
+/** What a call tells from of which nothing was written. */
+const NOTHING_SENT: Call = {
+  mark: { first: Number.POSITIVE_INFINITY, last: Number.POSITIVE_INFINITY },
+  readsBefore: Number.POSITIVE_INFINITY,
+};
 
 // What most sockets at rest have none of, shared, so that ten thousand of them stay small.
 const NO_BYTES: ByteQueue = new ByteQueue();
@@ -107,8 +127,6 @@ type Carrier = DuplexSocket & { [CONNECTION]: Connection<unknown, unknown> };
 
 /** See the file's comment. */
 export class Connection<In, Out> implements Judge {
-  // An empty queue that serves one connection after another: a queue is needed only while bytes wait.
-  static #spare: ByteQueue | undefined;
   // The same for all sockets: closures of its own, and their list, would cost each one 700 bytes. Kept together,
   // because Node listens on its own sockets too: detach() must take away ours only.
   static readonly #listeners: readonly (readonly [string, (this: Carrier, value: unknown) => void])[] = [
@@ -175,12 +193,16 @@ export class Connection<In, Out> implements Judge {
 
   // Replies still due for what was sent. Infinity: unknown, until markClean().
   #owed = 0;
+  // Where the newest message stands while replies are due: what a call that only receives tells from.
+  #asked: Call | undefined;
   // Everything that was sent has been answered, or vouched for: so it has left, whatever the socket still counts.
   // TLS tells of the end of a write only after the reply to it may have come.
   #isAnswered = true;
   // So many bytes at the head of the queue came before the oldest unanswered message was sent: frames that begin
   // there are no replies.
   #unaskedBytes = 0;
+  // Answers to the server's pings since everything was last taken by the system.
+  #unreadAnswers = 0;
   #pongsDue = 0;
   #pongsDone = false;
 
@@ -282,9 +304,9 @@ export class Connection<In, Out> implements Judge {
    *   `signal.reason` when aborted.
    */
   request(message: In, options?: CallOptions): Promise<Out> {
-    if (!this.isOpen) return Promise.reject(this.#lost(undefined));
+    if (!this.isOpen) return Promise.reject(this.#lost(NOTHING_SENT));
     if (options !== undefined) {
-      const refusal = this.#refusal(options);
+      const refusal = this.#refusal('request()', options);
       if (refusal !== undefined) return refusal;
     }
     if (this.#inbox.hasUnasked || (this.#profile.answer === undefined && this.#holdsUnaskedBytes())) {
@@ -306,7 +328,7 @@ export class Connection<In, Out> implements Judge {
       return Promise.reject(error);
     }
     // Encoding runs a codec of the user's, which may have ended the connection.
-    if (!this.isOpen) return Promise.reject(this.#lost(undefined));
+    if (!this.isOpen) return Promise.reject(this.#lost(NOTHING_SENT));
     const now = this.#profile.clock.now();
     const mark = this.#ask(encoded, this.#isFramed ? 1 : Number.POSITIVE_INFINITY, now);
     // A stream may deliver, and end, within its own write().
@@ -321,8 +343,11 @@ export class Connection<In, Out> implements Judge {
    * @throws FrameError, ConnectionError (write stalled, connection lost), `signal.reason`.
    */
   send(message: In, options?: SendOptions): Promise<void> {
-    if (!this.isOpen) return Promise.reject(this.#lost(undefined));
-    if (options?.signal?.aborted === true) return Promise.reject(options.signal.reason);
+    if (!this.isOpen) return Promise.reject(this.#lost(NOTHING_SENT));
+    if (options !== undefined) {
+      const refusal = this.#refusal('send()', options);
+      if (refusal !== undefined) return refusal;
+    }
     const replies = options?.replies ?? (this.#isFramed ? 1 : Number.POSITIVE_INFINITY);
     if (!(replies === Number.POSITIVE_INFINITY || (Number.isSafeInteger(replies) && replies >= 0))) {
       // A negative or fractional count would make a dirty lease look clean.
@@ -337,7 +362,7 @@ export class Connection<In, Out> implements Judge {
     } catch (error) {
       return Promise.reject(error);
     }
-    if (!this.isOpen) return Promise.reject(this.#lost(undefined));
+    if (!this.isOpen) return Promise.reject(this.#lost(NOTHING_SENT));
     const mark = this.#ask(encoded, replies, this.#profile.clock.now());
     const call = { mark, readsBefore: this.#reads };
     if (replies === 0 && this.#socket.writableLength > 0) {
@@ -355,7 +380,7 @@ export class Connection<In, Out> implements Judge {
    */
   receive(options?: CallOptions): Promise<Out> {
     if (options !== undefined) {
-      const refusal = this.#refusal(options);
+      const refusal = this.#refusal('receive()', options);
       if (refusal !== undefined) return refusal;
     }
     if (!this.#inbox.isEmpty) {
@@ -369,8 +394,10 @@ export class Connection<In, Out> implements Judge {
 
   /** The caller vouches that the reply is complete. What was received and not read still makes it dirty. */
   markClean(): void {
+    const hasHeard = this.#asked === undefined || this.#reads > this.#asked.readsBefore;
     this.#owed = 0;
-    this.#isAnswered = true;
+    // A word of the caller's does not make bytes leave: something must have come back since.
+    if (hasHeard) this.#settle();
   }
 
   /** Says goodbye and ends; destroys the socket when the peer does not answer within 500 ms. */
@@ -389,7 +416,7 @@ export class Connection<In, Out> implements Judge {
   }
 
   /** Gives the raw socket away for good: paused, with no listener of ours, bytes not yet decoded put back. */
-  detach(): DuplexSocket {
+  detach(): Socket {
     if (!this.isOpen) throw this.#lost(undefined);
     if (!this.#inbox.isEmpty || this.#receivers.size > 0) {
       throw new LeaseError(
@@ -417,7 +444,7 @@ export class Connection<In, Out> implements Judge {
     if (this.#bytes.length > 0) socket.unshift(this.#bytes.takeAll());
     socket.ref?.();
     this.#onSocketClose();
-    return socket;
+    return socket as unknown as Socket;
   }
 
   // ---- out -----------------------------------------------------------------------------------------------
@@ -429,8 +456,20 @@ export class Connection<In, Out> implements Judge {
     } catch (error) {
       throw asFrameError(error, 'bad-message');
     }
-    if (isUint8Array(encoded) || (Array.isArray(encoded) && encoded.every(isUint8Array))) return encoded;
-    throw notBytes(encoded);
+    const isBytes =
+      isUint8Array(encoded) || (Array.isArray(encoded) && encoded.length > 0 && encoded.every(isUint8Array));
+    if (!isBytes) throw notBytes(encoded);
+    const limit = this.#isFramed ? this.#codec.maxFrameBytes : undefined;
+    if (limit !== undefined && sizeOf(encoded) > limit) {
+      throw tooLargeToSend(this.#codec.name ?? 'codec', sizeOf(encoded), limit);
+    }
+    return encoded;
+  }
+
+  /** Everything that was sent has been answered. */
+  #settle(): void {
+    this.#isAnswered = true;
+    this.#asked = undefined;
   }
 
   /** Writes a message that `replies` frames will answer. */
@@ -439,7 +478,10 @@ export class Connection<In, Out> implements Judge {
     if (this.#holdsUnaskedBytes()) this.#unaskedBytes = Math.max(1, this.#bytes.length);
     this.#owed += replies;
     this.#isAnswered = false;
-    return this.#write(encoded, now);
+    const readsBefore = this.#reads;
+    const mark = this.#write(encoded, now);
+    this.#asked = { mark, readsBefore };
+    return mark;
   }
 
   #write(encoded: EncodedFrame, now: number): WriteMark {
@@ -467,8 +509,13 @@ export class Connection<In, Out> implements Judge {
   // ---- calls that wait -----------------------------------------------------------------------------------
 
   /** Why a call must not even begin. */
-  #refusal({ signal, timeoutMs }: CallOptions): Promise<never> | undefined {
-    if (signal?.aborted === true) return Promise.reject(signal.reason);
+  #refusal(where: keyof typeof CALL_KEYS, options: CallOptions): Promise<never> | undefined {
+    try {
+      checkCall(where, options, CALL_KEYS[where]);
+    } catch (reason) {
+      return Promise.reject(reason);
+    }
+    const { timeoutMs } = options;
     // Nothing is written that nobody could wait for.
     if (timeoutMs !== undefined && !(timeoutMs > 0)) {
       return Promise.reject(this.#story.tooLate(timeoutMs, undefined));
@@ -535,8 +582,8 @@ export class Connection<In, Out> implements Judge {
     this.lastReadAt = now;
     this.#reads += 1;
     if (this.#bytes === NO_BYTES) {
-      this.#bytes = Connection.#spare ?? new ByteQueue();
-      Connection.#spare = undefined;
+      this.#bytes = this.#profile.spareQueue ?? new ByteQueue();
+      this.#profile.spareQueue = undefined;
     }
     this.#bytes.push(chunk);
     if (this.#mode === 'resting' && this.#profile.answer === undefined) {
@@ -561,6 +608,7 @@ export class Connection<In, Out> implements Judge {
       try {
         const frame = this.#codec.decode(bytes);
         if (frame === undefined) break;
+        if (frame instanceof Promise) throw isAsync('decode()', frame);
         if (bytes.length === before && this.#codec.isIdle === undefined) throw tookNothing();
         this.#partialSince = undefined;
         const size = before - bytes.length;
@@ -611,7 +659,7 @@ export class Connection<In, Out> implements Judge {
   /** Lends the empty queue to whoever reads next. */
   #putQueueBack(): void {
     if (this.#bytes === NO_BYTES || this.#bytes.length > 0) return;
-    Connection.#spare = this.#bytes;
+    this.#profile.spareQueue = this.#bytes;
     this.#bytes = NO_BYTES;
   }
 
@@ -622,7 +670,11 @@ export class Connection<In, Out> implements Judge {
     const reply = answer(frame);
     if (reply === undefined) return false;
     const encoded = this.#encode(reply);
-    if (this.isOpen) this.#write(encoded, this.#profile.clock.now());
+    if (!this.isOpen) return true;
+    // A server that asks and never reads would fill our memory with answers.
+    this.#unreadAnswers = this.#writer.isFlushed ? 0 : this.#unreadAnswers + 1;
+    if (this.#unreadAnswers > MAX_UNREAD_ANSWERS) this.#failUnsolicited();
+    else this.#write(encoded, this.#profile.clock.now());
     return true;
   }
 
@@ -638,7 +690,7 @@ export class Connection<In, Out> implements Judge {
         }
         if (isAsked) {
           this.#owed -= 1;
-          if (this.#owed === 0) this.#isAnswered = true;
+          if (this.#owed === 0) this.#settle();
           this.#isProven = true;
         }
         if (first === undefined) {
@@ -650,7 +702,7 @@ export class Connection<In, Out> implements Judge {
         return;
       }
       case 'probing':
-        if (this.#pongsDue === 0 || this.#profile.probe?.isPong(frame) !== true) {
+        if (this.#pongsDue === 0 || !this.#isPong(frame)) {
           this.#failUnsolicited();
           return;
         }
@@ -661,6 +713,12 @@ export class Connection<In, Out> implements Judge {
       case 'resting':
         this.#failUnsolicited();
     }
+  }
+
+  #isPong(frame: Out): boolean {
+    const verdict: unknown = this.#profile.probe?.isPong(frame);
+    if (verdict instanceof Promise) throw isAsync('heartbeat.isPong', verdict);
+    return Boolean(verdict);
   }
 
   #unpause(): void {
@@ -746,7 +804,8 @@ export class Connection<In, Out> implements Judge {
 
   /** The error for one call that the end of the connection cuts off, or that comes after it. */
   #lost(call: Call | undefined): PulsepoolError {
-    return this.#story.lost(this.#ending, call);
+    // A call that only receives waits for what an earlier one has sent.
+    return this.#story.lost(this.#ending, call?.mark === undefined ? this.#asked : call);
   }
 
   get #isFramed(): boolean {

@@ -2,8 +2,10 @@
  * The faults of a byte stream as FrameErrors: a codec that failed, a frame that was cut off, bytes that make no
  * frame. What follows for the connection is decided elsewhere.
  */
+import { isUint8Array } from 'node:util/types';
 import { FrameError } from '../errors.ts';
 import type { ByteQueue } from './byte-queue.ts';
+import type { EncodedFrame } from './codec.ts';
 import { badFrame, hintFromHead } from './frame-hint.ts';
 
 /** Whatever a codec, a heartbeat function or a message made throw, as a FrameError. */
@@ -28,8 +30,24 @@ export function tookNothing(): FrameError {
   });
 }
 
+/** A function that must answer at once returned a promise. */
+export function isAsync(what: string, promise: Promise<unknown>): FrameError {
+  // Its failure is not news: it must not end the process as an unhandled rejection.
+  promise.catch(() => undefined);
+  return new FrameError(`The codec’s ${what} returned a promise.`, {
+    fault: 'codec-threw',
+    hint: `${what} is called for each frame and must not be async.`,
+  });
+}
+
+/** How many bytes an encoded message has. */
+export function sizeOf(encoded: EncodedFrame): number {
+  return isUint8Array(encoded) ? encoded.length : encoded.reduce((sum, piece) => sum + piece.length, 0);
+}
+
 /** The codec's `encode` returned something that can't be written. */
 export function notBytes(encoded: unknown): FrameError {
+  if (encoded instanceof Promise) encoded.catch(() => undefined);
   return new FrameError(
     `The codec’s encode() returned ${encoded === null ? 'null' : typeof encoded} instead of bytes.`,
     {

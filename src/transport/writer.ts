@@ -3,6 +3,7 @@
  * of each message has left. When a stall is too long is decided elsewhere.
  */
 import type { Duplex } from 'node:stream';
+import { isUint8Array } from 'node:util/types';
 import type { Sent } from '../errors.ts';
 import type { EncodedFrame } from './codec.ts';
 
@@ -51,7 +52,7 @@ export class Writer {
   /** Hands a whole message over, or queues what the socket can't take now. */
   write(encoded: EncodedFrame): WriteMark {
     const first = this.#queued + 1;
-    if (encoded instanceof Uint8Array) {
+    if (isUint8Array(encoded)) {
       if (encoded.length <= SLICE_BYTES && this.#backlog === undefined) {
         this.#queued += 1;
         this.#hand(encoded);
@@ -67,7 +68,7 @@ export class Writer {
 
   /** Writes without asking what becomes of it: a ping, on a socket where nothing else is under way. */
   writeUncounted(encoded: EncodedFrame): void {
-    if (encoded instanceof Uint8Array) {
+    if (isUint8Array(encoded)) {
       this.#socket.write(encoded);
       return;
     }

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { createPool } from '../../src/create-pool.ts';
 import { PulsepoolError } from '../../src/errors.ts';
 import { DEFAULTS, type PoolOptions, resolveOptions } from '../../src/options.ts';
 import { lines } from '../../src/transport/lines.ts';
@@ -180,5 +181,35 @@ describe('the options', () => {
     expect(() => makeCodec()).toThrow(expect.objectContaining({ code: 'ERR_INVALID_OPTION' }));
     const one = lines();
     expect(resolveOptions({ ...VALID, codec: one }).makeCodec()).toBe(one);
+  });
+});
+
+describe('options that would do nothing, or fail later', () => {
+  const at = { host: 'localhost', port: 1, codec: lines() };
+  const isPong = () => true;
+
+  it.each([
+    ['a heartbeat that is timed and never sent', { heartbeat: { intervalMs: 1_000 } }, 'heartbeat.ping'],
+    ['a ping that the codec can’t encode', { heartbeat: { ping: 'two\nlines', isPong } }, 'heartbeat.ping'],
+    ['a key that OpenSSL can’t read', { tls: { key: 'garbage', cert: 'garbage' } }, 'tls'],
+    ['a local address that is none', { localAddress: 'nonsense' }, 'localAddress'],
+    ['a back-off that never ends', { retry: { capMs: Number.POSITIVE_INFINITY } }, 'retry.capMs'],
+    ['a limit that is no number', { codec: { ...lines(), maxFrameBytes: '64k' } }, 'codec.maxFrameBytes'],
+  ])('refuse %s', (_what, options, name) => {
+    const make = (): unknown => createPool({ ...at, ...(options as object) });
+    expect(make).toThrow(expect.objectContaining({ code: 'ERR_INVALID_OPTION' }));
+    expect(make).toThrow(name);
+  });
+
+  it('do not show a private key', () => {
+    const tls = { key: 'top secret' };
+    let message = '';
+    try {
+      createPool({ ...at, tls });
+    } catch (error) {
+      message = String(error);
+    }
+    expect(message).toMatch(/^PulsepoolError: Expected `tls`/);
+    expect(message).not.toContain('top secret');
   });
 });

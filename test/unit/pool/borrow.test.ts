@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { lines } from '../../../src/transport/lines.ts';
 import { HEARTBEAT, setUp, take, watch } from '../../support/pool-world.ts';
 
 describe('a borrow', () => {
@@ -228,7 +229,17 @@ describe('a pinged socket', () => {
   });
 
   it('ends alone when its ping can’t be encoded', async () => {
-    const world = setUp({ heartbeat: { ...HEARTBEAT, ping: 'two\nlines' } });
+    // Encoded once when the pool is made; a codec may still change its mind.
+    let canPing = true;
+    const codec = {
+      ...lines(),
+      encode: (message: string) => {
+        if (message === 'PING' && !canPing) throw new Error('not any more');
+        return lines().encode(message);
+      },
+    };
+    const world = setUp({ codec, heartbeat: { ...HEARTBEAT, ping: 'PING' } });
+    canPing = false;
     await world.pool.request('warm');
     await world.pass(1_000);
     expect(world.pool.stats()).toMatchObject({ total: 0, closedBy: { protocol: 1 } });
