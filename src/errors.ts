@@ -35,6 +35,15 @@ export type ErrorCode =
 /** How much of a request had left when it failed: nothing, perhaps some, or all of it. */
 export type Sent = 'none' | 'maybe' | 'full';
 
+/** What was thrown, in words. Anything can be thrown, even what no string can be made of. */
+export function messageOf(thrown: unknown): string {
+  try {
+    return thrown instanceof Error ? thrown.message : String(thrown);
+  } catch {
+    return 'something of which no string can be made';
+  }
+}
+
 const SENT_IN_ORDER: readonly Sent[] = ['none', 'maybe', 'full'];
 
 /** The one of two that tells of more. */

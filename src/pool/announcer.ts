@@ -5,8 +5,10 @@
  * in the async context in which the pool was made. It may call the pool; if it throws, or returns a promise that
  * rejects, that is reported as a process warning and harms nobody.
  */
+
 import { AsyncResource } from 'node:async_hooks';
 import { EventEmitter } from 'eventemitter3';
+import { messageOf } from '../errors.ts';
 import type { PoolEvents } from '../events.ts';
 
 type EventName = keyof PoolEvents;
@@ -91,6 +93,6 @@ export class Announcer {
 }
 
 function warn(event: EventName, error: unknown): void {
-  const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  const what = error instanceof Error ? (error.stack ?? error.message) : messageOf(error);
   process.emitWarning(`A listener of '${event}' threw: ${what}`, 'PulsepoolWarning');
 }

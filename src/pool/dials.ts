@@ -5,6 +5,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import type { Clock, RandomSource } from '../clock.ts';
 import type { PulsepoolError } from '../errors.ts';
+import { messageOf } from '../errors.ts';
 import { Backoff, type BackoffBounds } from '../transport/backoff.ts';
 import type { Connection } from '../transport/connection.ts';
 import { Ledger } from './ledger.ts';
@@ -148,5 +149,5 @@ export class Dials<In, Out> {
 
 function warn(error: unknown): void {
   // Nothing above is meant to throw. If it does, hiding it would leave callers waiting for ever.
-  process.emitWarning(error instanceof Error ? error : String(error), 'PulsepoolWarning');
+  process.emitWarning(error instanceof Error ? error : messageOf(error), 'PulsepoolWarning');
 }

@@ -3,7 +3,7 @@
  * pool may have it.
  */
 import type { Clock } from '../clock.ts';
-import { ConnectionError, FrameError, PulsepoolError } from '../errors.ts';
+import { ConnectionError, FrameError, messageOf, PulsepoolError } from '../errors.ts';
 import type { Connection } from '../transport/connection.ts';
 import { DialError, dialTimeout } from '../transport/dial-error.ts';
 import { Lease } from './lease.ts';
@@ -101,7 +101,7 @@ function lostInside(endpoint: string): DialError {
 
 function explain(error: unknown, endpoint: string): DialError {
   if (error instanceof DialError) return error;
-  const what = error instanceof Error ? error.message : String(error);
+  const what = messageOf(error);
   // A lost connection may do better next time; what onConnect itself refuses will be refused again.
   const retryable = (error instanceof ConnectionError || error instanceof FrameError) && error.retryable;
   return new DialError('ERR_HANDSHAKE', `The handshake with ${endpoint} failed: ${what}`, {

@@ -7,7 +7,7 @@
  */
 import pRetry, { AbortError } from 'p-retry';
 import { type Clock, pause } from '../clock.ts';
-import { PulsepoolError } from '../errors.ts';
+import { messageOf, PulsepoolError } from '../errors.ts';
 import type { Backoff } from '../transport/backoff.ts';
 import type { Connection } from '../transport/connection.ts';
 import type { Slot } from './slot.ts';
@@ -101,7 +101,7 @@ export class Opener<In, Out> {
   /** Not even the error of a function of the user's may escape: whoever waits would wait for ever. */
   #explain(error: unknown): PulsepoolError {
     if (error instanceof PulsepoolError) return error;
-    const what = error instanceof Error ? error.message : String(error);
+    const what = messageOf(error);
     return new PulsepoolError('ERR_CONNECT', `Could not connect to ${this.#parts.endpoint}: ${what}`, {
       retryable: false,
       hint: 'Something that was called for the new connection threw, such as the codec’s factory: see the cause.',

@@ -8,6 +8,7 @@ import {
   AcquireError,
   ConnectionError,
   DeadlineError,
+  messageOf,
   moreSent,
   PulsepoolError,
   type Sent,
@@ -191,5 +192,5 @@ class Series<In, Out> {
 }
 
 function asError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(String(error), { cause: error });
+  return error instanceof Error ? error : new Error(messageOf(error), { cause: error });
 }

@@ -201,7 +201,7 @@ export class Connection<In, Out> implements Judge {
   // So many bytes at the head of the queue came before the oldest unanswered message was sent: frames that begin
   // there are no replies.
   #unaskedBytes = 0;
-  // Answers to the server's pings since everything was last taken by the system.
+  // Answers to the server's pings since everything had last been taken by the system.
   #unreadAnswers = 0;
   #pongsDue = 0;
   #pongsDone = false;
@@ -275,6 +275,7 @@ export class Connection<In, Out> implements Judge {
   /** Takes it back from a lease. It must be clean. After its handshake, `isNew`, it has served nobody yet. */
   rest(isNew = false): void {
     this.#mode = 'resting';
+    this.#asked = undefined;
     if (isNew) this.#isProven = false;
     else this.#hasServed = true;
   }
@@ -557,7 +558,7 @@ export class Connection<In, Out> implements Judge {
             // One turn: the reply may already be in the kernel if our own loop was blocked.
             clock.turn(() => {
               if (receiver.release === undefined) return;
-              this.#giveUp(receiver, this.#story.tooLate(timeoutMs, receiver), 'timeout');
+              this.#giveUp(receiver, this.#story.tooLate(timeoutMs, this.#told(receiver)), 'timeout');
             });
           });
     receiver.release = () => {
@@ -586,7 +587,10 @@ export class Connection<In, Out> implements Judge {
       this.#profile.spareQueue = undefined;
     }
     this.#bytes.push(chunk);
-    if (this.#mode === 'resting' && this.#profile.answer === undefined) {
+    // A server that pings and never reads would fill our memory with answers.
+    if (this.#unreadAnswers > 0 && this.#writer.isFlushed) this.#unreadAnswers = 0;
+    const isFlooding = this.#unreadAnswers > MAX_UNREAD_ANSWERS;
+    if (isFlooding || (this.#mode === 'resting' && this.#profile.answer === undefined)) {
       this.#failUnsolicited();
       return;
     }
@@ -669,12 +673,11 @@ export class Connection<In, Out> implements Judge {
     if (answer === undefined) return false;
     const reply = answer(frame);
     if (reply === undefined) return false;
+    if (reply instanceof Promise) throw isAsync('heartbeat.answer', reply);
     const encoded = this.#encode(reply);
     if (!this.isOpen) return true;
-    // A server that asks and never reads would fill our memory with answers.
-    this.#unreadAnswers = this.#writer.isFlushed ? 0 : this.#unreadAnswers + 1;
-    if (this.#unreadAnswers > MAX_UNREAD_ANSWERS) this.#failUnsolicited();
-    else this.#write(encoded, this.#profile.clock.now());
+    this.#unreadAnswers += 1;
+    this.#write(encoded, this.#profile.clock.now());
     return true;
   }
 
@@ -804,8 +807,12 @@ export class Connection<In, Out> implements Judge {
 
   /** The error for one call that the end of the connection cuts off, or that comes after it. */
   #lost(call: Call | undefined): PulsepoolError {
-    // A call that only receives waits for what an earlier one has sent.
-    return this.#story.lost(this.#ending, call?.mark === undefined ? this.#asked : call);
+    return this.#story.lost(this.#ending, this.#told(call));
+  }
+
+  /** A call that only receives waits for what an earlier one has sent. */
+  #told(call: Call | undefined): Call | undefined {
+    return call?.mark === undefined ? this.#asked : call;
   }
 
   get #isFramed(): boolean {

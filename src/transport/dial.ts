@@ -5,6 +5,7 @@
 import net from 'node:net';
 import tls from 'node:tls';
 import type { Clock } from '../clock.ts';
+import { messageOf } from '../errors.ts';
 import { DialError, type DialPhase, dialTimeout, explainDialError, explainSetupError } from './dial-error.ts';
 import { type Endpoint, endpointName } from './endpoint.ts';
 
@@ -75,7 +76,7 @@ function isUntrusted(socket: net.Socket): boolean {
 
 /** A codec factory of the user's threw: the next socket would fare no better. */
 function unadopted(cause: unknown, endpoint: string): DialError {
-  const what = cause instanceof Error ? cause.message : String(cause);
+  const what = messageOf(cause);
   return new DialError('ERR_CONNECT', `The socket to ${endpoint} was opened but can’t be used: ${what}`, {
     phase: 'handshake',
     endpoint,

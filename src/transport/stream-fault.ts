@@ -3,7 +3,7 @@
  * frame. What follows for the connection is decided elsewhere.
  */
 import { isUint8Array } from 'node:util/types';
-import { FrameError } from '../errors.ts';
+import { FrameError, messageOf } from '../errors.ts';
 import type { ByteQueue } from './byte-queue.ts';
 import type { EncodedFrame } from './codec.ts';
 import { badFrame, hintFromHead } from './frame-hint.ts';
@@ -11,7 +11,7 @@ import { badFrame, hintFromHead } from './frame-hint.ts';
 /** Whatever a codec, a heartbeat function or a message made throw, as a FrameError. */
 export function asFrameError(error: unknown, fault: 'bad-message' | 'codec-threw'): FrameError {
   if (error instanceof FrameError) return error;
-  const what = error instanceof Error ? error.message : String(error);
+  const what = messageOf(error);
   return new FrameError(
     fault === 'bad-message' ? `The codec could not encode the message: ${what}` : `The codec failed: ${what}`,
     {
