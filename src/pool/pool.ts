@@ -75,16 +75,16 @@ export class Pool<In, Out> implements AsyncDisposable {
    *   good (the dial's error is the cause), `ERR_POOL_CLOSED` after `close()`; `signal.reason` when aborted.
    */
   acquire(options?: AcquireOptions): Promise<Lease<In, Out>> {
-    if (this.#closing !== undefined) return Promise.reject(this.#roster.closedError(0));
-    if (options !== undefined) {
-      try {
-        checkCall('acquire()', options, WAIT_KEYS);
-      } catch (reason) {
-        return Promise.reject(reason);
-      }
-    }
+    if (this.#closing !== undefined || options !== undefined) return this.#acquireWithin(options);
     const lease = this.#roster.lendFresh();
-    return lease === undefined ? this.#roster.wait(options) : Promise.resolve(lease);
+    return lease === undefined ? this.#roster.wait(undefined) : Promise.resolve(lease);
+  }
+
+  // Apart, so that the usual acquire is small enough to be inlined with all that it calls.
+  async #acquireWithin(options: AcquireOptions | undefined): Promise<Lease<In, Out>> {
+    if (this.#closing !== undefined) throw this.#roster.closedError(0);
+    if (options !== undefined) checkCall('acquire()', options, WAIT_KEYS);
+    return this.#roster.lendFresh() ?? this.#roster.wait(options);
   }
 
   /**

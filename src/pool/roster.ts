@@ -130,10 +130,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     }
     connection.rest();
     this.tally.takeBack(slot, connection);
-    if (this.#announcer.hears('released')) {
-      const heldMs = this.#parts.clock.now() - lease.acquiredAt;
-      this.#announcer.tell('released', () => ({ connectionId: slot.id, heldMs }));
-    }
+    if (this.#announcer.hears('released')) this.#tellReleased(slot.id, lease.acquiredAt);
     this.#offer(slot, connection);
   }
 
@@ -239,10 +236,19 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     this.counters.acquired += 1;
     if (waiter !== undefined) this.counters.waited += 1;
     if (this.#announcer.hears('acquired')) {
-      const waitedMs = waiter === undefined ? 0 : now - waiter.since;
-      this.#announcer.tell('acquired', () => ({ connectionId: slot.id, waitedMs }));
+      this.#tellAcquired(slot.id, waiter === undefined ? 0 : now - waiter.since);
     }
     return lease;
+  }
+
+  // Apart, because a closure in #lend or takeBack would cost every acquire and release a context object.
+  #tellAcquired(connectionId: number, waitedMs: number): void {
+    this.#announcer.tell('acquired', () => ({ connectionId, waitedMs }));
+  }
+
+  #tellReleased(connectionId: number, acquiredAt: number): void {
+    const heldMs = this.#parts.clock.now() - acquiredAt;
+    this.#announcer.tell('released', () => ({ connectionId, heldMs }));
   }
 
   /** An idle slot that is on no shelf finds its next place. */

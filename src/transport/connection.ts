@@ -246,7 +246,6 @@ export class Connection<In, Out> implements Judge {
       this.#owed === 0 &&
       this.#receivers.size === 0 &&
       this.#inbox.isEmpty &&
-      !this.#isPaused &&
       !this.#writer.hasBacklog &&
       (this.#isAnswered || this.#socket.writableLength === 0) &&
       !this.#hasPartial()

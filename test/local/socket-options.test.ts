@@ -1,4 +1,3 @@
-import { existsSync, readFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -27,16 +26,6 @@ function callsOn(spy: { mock: { calls: unknown[][]; contexts: unknown[] } }, soc
   return spy.mock.calls.filter((_, call) => spy.mock.contexts[call] === socket);
 }
 
-/** Which timer runs in the kernel on the socket with this local port; 2 is that of keep-alive. */
-function kernelTimer(port: number | undefined): string | undefined {
-  const local = `:${(port ?? 0).toString(16).toUpperCase().padStart(4, '0')}`;
-  const row = readFileSync('/proc/net/tcp', 'utf8')
-    .split('\n')
-    .map((line) => line.trim().split(/\s+/))
-    .find((columns) => columns[1]?.endsWith(local));
-  return row?.[5]?.split(':')[0];
-}
-
 const { ca, server } = makeCertificates();
 
 describe.each([
@@ -51,12 +40,6 @@ describe.each([
   it('lets the system find a peer whose machine is gone, after 30 s', async () => {
     const socket = await open();
     expect(callsOn(keepAlive, socket)).toEqual([[true, 30_000]]);
-  });
-
-  it.runIf(existsSync('/proc/net/tcp'))('is watched by the kernel’s own timer', async () => {
-    const socket = await open();
-    // Retransmissions have their own timer; it is gone once everything is acknowledged.
-    await expect.poll(() => kernelTimer(socket.localPort)).toBe('02');
   });
 });
 
