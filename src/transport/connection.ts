@@ -239,7 +239,10 @@ export class Connection<In, Out> implements Judge {
     return this.#ending === undefined;
   }
 
-  /** Whether every sent message has its complete reply and nothing else is under way or left over. */
+  /**
+   * Whether every sent message has its complete reply and nothing else is under way or left over. A paused socket is
+   * never clean: it is paused by a full inbox, and flows again when that is empty.
+   */
   get isClean(): boolean {
     return (
       this.#ending === undefined &&

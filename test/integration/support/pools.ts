@@ -5,25 +5,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createPool, type Pool, type PoolEvents, type PoolOptions, PulsepoolError } from 'pulsepool';
 import { expect, onTestFinished } from 'vitest';
+import { EVENT_NAMES } from '../../../src/events.ts';
 
 type EventName = keyof PoolEvents;
 type Payload<Name extends EventName> = Parameters<PoolEvents[Name]>[0];
 
 /** An event, and when it was told, in ms of `performance.now()`. */
 export type Told<Name extends EventName> = Payload<Name> & { readonly at: number };
-
-const NAMES = [
-  'opened',
-  'dialFailed',
-  'acquired',
-  'acquireFailed',
-  'released',
-  'pinged',
-  'pingMissed',
-  'suspended',
-  'closed',
-  'poolClosed',
-] as const satisfies readonly EventName[];
 
 /** All that a pool has told since it was made. */
 export class Diary {
@@ -39,8 +27,8 @@ export class Diary {
 
   constructor(pool: Pick<Pool<never, never>, 'stats' | 'on'>) {
     this.#pool = pool;
-    this.#told = Object.fromEntries(NAMES.map((name) => [name, []])) as never;
-    for (const name of NAMES) {
+    this.#told = Object.fromEntries(EVENT_NAMES.map((name) => [name, []])) as never;
+    for (const name of EVENT_NAMES) {
       pool.on(name, (event: Payload<EventName>) => {
         const at = performance.now();
         (this.#told[name] as object[]).push({ ...event, at });
