@@ -8,6 +8,7 @@ import { handshake } from './pool/handshake.ts';
 import { Pool } from './pool/pool.ts';
 import { Roster } from './pool/roster.ts';
 import type { Slot } from './pool/slot.ts';
+import { Tracer } from './pool/trace.ts';
 import { Connection, type ConnectionProfile, type DuplexSocket } from './transport/connection.ts';
 import { dial } from './transport/dial.ts';
 import { endpointName } from './transport/endpoint.ts';
@@ -83,13 +84,13 @@ export function assemble<In, Out>(
     },
     announcer,
   );
-  const { max, maxIdle, min, retry } = options;
+  const { retry } = options;
   const pool = new Pool({
     roster,
     announcer,
     clock,
     hold,
-    sizes: { min, maxIdle, max },
+    tracer: new Tracer(options),
     request: { endpoint, retry, clock, random, hold },
   });
   return { pool, roster };

@@ -21,6 +21,7 @@ export type ErrorCode =
   | 'ERR_CONNECT'
   | 'ERR_ACQUIRE_TIMEOUT'
   | 'ERR_ACQUIRE_FAILED'
+  | 'ERR_OVERLOADED'
   | 'ERR_POOL_CLOSED'
   | 'ERR_READ_TIMEOUT'
   | 'ERR_WRITE_TIMEOUT'
@@ -30,6 +31,8 @@ export type ErrorCode =
   | 'ERR_FRAME'
   | 'ERR_UNSOLICITED'
   | 'ERR_HEARTBEAT'
+  | 'ERR_HOOK'
+  | 'ERR_LEAKED'
   | 'ERR_LEASE';
 
 /** How much of a request had left when it failed: nothing, perhaps some, or all of it. */

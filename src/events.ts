@@ -54,9 +54,56 @@ export interface PingMissedEvent {
   readonly maxMissed: number;
 }
 
-/** Our own event loop was blocked, or the process frozen: no verdict was passed, the socket is pinged again. */
-export interface SuspendedEvent {
-  /** How late the verdict came, in ms. */
+/** A lease has been held for longer than `leakAfterMs`, or was garbage-collected without having been released. */
+export interface LeakedEvent {
+  readonly connectionId: number;
+  readonly heldMs: number;
+  /** Where it was acquired, when `leakAfterMs` is set. */
+  readonly stack: string | undefined;
+  /** Nobody can release it any more: the socket is closed, and its place is free again. */
+  readonly isLost: boolean;
+}
+
+/** A lease that had been told as leaked came back after all: it was slow, not lost. */
+export interface UnleakedEvent {
+  readonly connectionId: number;
+  readonly heldMs: number;
+  readonly stack: string | undefined;
+}
+
+/**
+ * Somebody who already holds a lease waits for another one while every socket is leased. When all holders do so,
+ * nobody ever goes on.
+ */
+export interface DeadlockSuspectedEvent {
+  /** What the same async context holds. */
+  readonly holding: readonly LeaseHolder[];
+  /** Where it waits. */
+  readonly stack: string | undefined;
+}
+
+/** A hook of the user's failed; its socket was closed. */
+export interface HookFailedEvent {
+  readonly connectionId: number;
+  readonly hook: 'onAcquire' | 'onRelease' | 'onClose';
+  readonly error: PulsepoolError;
+}
+
+/** The server closes sockets at about the same idle age: they are closed before it does, from now on. */
+export interface IdleLimitLearnedEvent {
+  readonly endpoint: string;
+  /** How long a socket may rest from now on, in ms. Worth setting as `idleTimeoutMs`. */
+  readonly idleTimeoutMs: number;
+  /** What the option says, in ms. */
+  readonly configuredMs: number;
+}
+
+/**
+ * Our own event loop was blocked, or the process frozen: nobody was judged, and the sockets at rest are checked
+ * again.
+ */
+export interface StalledEvent {
+  /** How late a timer fired, in ms. */
   readonly lateMs: number;
 }
 
@@ -69,6 +116,14 @@ export interface ClosedEvent {
   readonly ageMs: number;
   /** How often it was lent. */
   readonly uses: number;
+}
+
+/** Who holds a lease. */
+export interface LeaseHolder {
+  readonly connectionId: number;
+  readonly heldMs: number;
+  /** Where it was acquired, when `leakAfterMs` or `detectDeadlocks` is set. */
+  readonly stack: string | undefined;
 }
 
 /** The pool has closed; no event follows. */
@@ -84,9 +139,14 @@ export interface PoolEvents {
   acquired: (event: AcquiredEvent) => void;
   acquireFailed: (event: AcquireFailedEvent) => void;
   released: (event: ReleasedEvent) => void;
+  leaked: (event: LeakedEvent) => void;
+  unleaked: (event: UnleakedEvent) => void;
+  deadlockSuspected: (event: DeadlockSuspectedEvent) => void;
+  hookFailed: (event: HookFailedEvent) => void;
   pinged: (event: PingedEvent) => void;
   pingMissed: (event: PingMissedEvent) => void;
-  suspended: (event: SuspendedEvent) => void;
+  stalled: (event: StalledEvent) => void;
+  idleLimitLearned: (event: IdleLimitLearnedEvent) => void;
   closed: (event: ClosedEvent) => void;
   poolClosed: (event: PoolClosedEvent) => void;
 }
@@ -98,9 +158,14 @@ export const EVENT_NAMES: readonly (keyof PoolEvents)[] = [
   'acquired',
   'acquireFailed',
   'released',
+  'leaked',
+  'unleaked',
+  'deadlockSuspected',
+  'hookFailed',
   'pinged',
   'pingMissed',
-  'suspended',
+  'stalled',
+  'idleLimitLearned',
   'closed',
   'poolClosed',
 ];

@@ -21,21 +21,33 @@ export type {
   AcquiredEvent,
   AcquireFailedEvent,
   ClosedEvent,
+  DeadlockSuspectedEvent,
   DialFailedEvent,
+  HookFailedEvent,
+  IdleLimitLearnedEvent,
+  LeakedEvent,
+  LeaseHolder,
   OpenedEvent,
   PingedEvent,
   PingMissedEvent,
   PoolClosedEvent,
   PoolEvents,
   ReleasedEvent,
-  SuspendedEvent,
+  StalledEvent,
+  UnleakedEvent,
 } from './events.ts';
 export type { HeartbeatOptions, PoolOptions, RetryOptions } from './options.ts';
+export type { Advice } from './pool/advice.ts';
 export type { HandshakeContext } from './pool/handshake.ts';
+export type { LatencyStats } from './pool/histogram.ts';
+export type { CloseContext, Hook, HookContext } from './pool/hooks.ts';
 export type { Lease } from './pool/lease.ts';
-export type { AcquireOptions, CloseOptions, CloseReport, Pool } from './pool/pool.ts';
+export type { AcquireOptions, CloseOptions, CloseReport, Pool, ResetOptions } from './pool/pool.ts';
 export type { RequestOptions } from './pool/request.ts';
-export type { PoolStats } from './pool/stats.ts';
+export type { GivenSizes, Sizes } from './pool/sizes.ts';
+export type { StaleReason } from './pool/slot.ts';
+export type { SocketRow } from './pool/socket-row.ts';
+export type { PoolStats, PoolTimes } from './pool/stats.ts';
 export { ByteQueue } from './transport/byte-queue.ts';
 export type { CloseReason } from './transport/close-reason.ts';
 export type { Codec, CodecSource, EncodedFrame } from './transport/codec.ts';

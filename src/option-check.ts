@@ -155,3 +155,8 @@ export function checkDuration(name: string, value: unknown, min: number): number
   if (typeof value === 'number' && value >= min && value <= LONGEST_MS) return value;
   throw invalidOption(name, `be a duration in ms from ${min} to ${LONGEST_MS}, or Infinity`, value);
 }
+
+/** The value, or its default when it is left out. `null` is a value, and refused like any other wrong one. */
+export function valueOr<T>(value: T | undefined, fallback: T): T {
+  return value === undefined ? fallback : value;
+}

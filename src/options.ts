@@ -4,9 +4,18 @@
  */
 import { isIP } from 'node:net';
 import { createSecureContext } from 'node:tls';
-import { checkDuration, checkInteger, checkKeys, invalidOption } from './option-check.ts';
+import {
+  checkBoolean,
+  checkDuration,
+  checkInteger,
+  checkKeys,
+  invalidOption,
+  valueOr,
+} from './option-check.ts';
 import type { HandshakeContext } from './pool/handshake.ts';
+import type { CloseContext, Hook, HookContext, HookSet } from './pool/hooks.ts';
 import type { Lease } from './pool/lease.ts';
+import { resolveSizes, type Sizes } from './pool/sizes.ts';
 import type { Codec, CodecSource } from './transport/codec.ts';
 import type { TlsOptions } from './transport/dial.ts';
 import type { Endpoint } from './transport/endpoint.ts';
@@ -53,14 +62,29 @@ export interface PoolOptions<In, Out> {
   readonly codec: CodecSource<In, Out>;
   /** Sockets kept open even when nobody needs them. Default: 0. */
   readonly min?: number;
+  /** Sockets kept at rest, ready for the next caller, beside those that are leased; `max` holds. Default: 0. */
+  readonly minIdle?: number;
   /** Sockets that may rest; a lease that comes back to a full shelf is closed. Default: `max`. */
   readonly maxIdle?: number;
   /** Sockets at most, dialing and closing ones included. Default: 10 (HikariCP). */
   readonly max?: number;
+  /**
+   * Dials side by side at most; fewer while open sockets may serve everybody first: one, then twice as many after
+   * each that still found somebody waiting. Default: 4.
+   */
+  readonly maxConnecting?: number;
+  /** Callers that may wait; the next one is refused at once. Default: `Infinity`. */
+  readonly maxWaiting?: number;
   /** DNS, TCP, TLS and `onConnect` together, in ms. Default: 5,000. */
   readonly connectTimeoutMs?: number;
   /** How long `acquire` may wait, in ms. Default: 30,000 (HikariCP). */
   readonly acquireTimeoutMs?: number;
+  /**
+   * For overload, in ms: when callers have waited without a break for this long while all `max` sockets were leased,
+   * the newest is served first, and who has waited longer than this is refused at once. A fifth of what your callers
+   * will wait is a good value. Default: `Infinity`, first come, first served.
+   */
+  readonly shedAfterMs?: number;
   /** Longest silence while a reply is due, in ms. Default: 60,000. */
   readonly readTimeoutMs?: number;
   /** Longest stall of a write, in ms. Default: 30,000. */
@@ -69,8 +93,13 @@ export interface PoolOptions<In, Out> {
   readonly frameTimeoutMs?: number;
   /** A socket unused for this long is closed, down to `min`, in ms. Default: 55,000, under the usual 60 s reapers. */
   readonly idleTimeoutMs?: number;
-  /** A socket is closed at this age, minus up to 10 %, in ms. Default: 1,800,000 (HikariCP). */
+  /**
+   * A socket is closed at this age, minus up to 10 %, in ms, after its successor has opened. Default: 1,800,000
+   * (HikariCP).
+   */
   readonly maxLifetimeMs?: number;
+  /** A socket is closed when it has been lent this often. Default: `Infinity`. */
+  readonly maxUses?: number;
   /** Pings of resting sockets. Default: none, since a ping is protocol bytes. */
   readonly heartbeat?: HeartbeatOptions<In, Out>;
   /** Default: 3 retries, 100 ms, at most 2,000 ms. */
@@ -80,12 +109,29 @@ export interface PoolOptions<In, Out> {
    * every reply it asks for. Throwing ends the socket.
    */
   readonly onConnect?: (lease: Lease<In, Out>, context: HandshakeContext) => void | Promise<void>;
+  /** Called with each lease before its caller gets it. Throwing ends the socket, and the caller gets another one. */
+  readonly onAcquire?: Hook<In, Out, HookContext>;
+  /** Called after each release, to reset the session. Throwing ends the socket. */
+  readonly onRelease?: Hook<In, Out, HookContext>;
+  /** Called before the pool closes a healthy socket, to say goodbye. The socket ends whatever it does. */
+  readonly onClose?: Hook<In, Out, CloseContext>;
+  /** How long `onAcquire`, `onRelease` and `onClose` may take, in ms; then the socket ends. Default: 5,000. */
+  readonly hookTimeoutMs?: number;
+  /** A lease held for this long is told as `leaked`, with the stack that took it, in ms. Default: `Infinity`, no stacks. */
+  readonly leakAfterMs?: number;
+  /**
+   * Tells, with stacks, who waits for a lease while the same async context holds one and all sockets are leased.
+   * Default: `false`, since it costs an AsyncLocalStorage.
+   */
+  readonly detectDeadlocks?: boolean;
 }
 
 /** The defaults, as the README's table prints them. */
 export const DEFAULTS = {
   min: 0,
+  minIdle: 0,
   max: 10,
+  maxConnecting: 4,
   connectTimeoutMs: 5_000,
   acquireTimeoutMs: 30_000,
   readTimeoutMs: 60_000,
@@ -93,6 +139,7 @@ export const DEFAULTS = {
   frameTimeoutMs: 30_000,
   idleTimeoutMs: 55_000,
   maxLifetimeMs: 1_800_000,
+  hookTimeoutMs: 5_000,
   heartbeat: { intervalMs: 30_000, timeoutMs: 5_000, maxMissed: 2 },
   retry: { retries: 3, baseMs: 100, capMs: 2_000 },
 } as const;
@@ -105,18 +152,29 @@ const KEYS = [
   'tls',
   'codec',
   'min',
+  'minIdle',
   'maxIdle',
   'max',
+  'maxConnecting',
+  'maxWaiting',
   'connectTimeoutMs',
   'acquireTimeoutMs',
+  'shedAfterMs',
   'readTimeoutMs',
   'writeTimeoutMs',
   'frameTimeoutMs',
   'idleTimeoutMs',
   'maxLifetimeMs',
+  'maxUses',
   'heartbeat',
   'retry',
   'onConnect',
+  'onAcquire',
+  'onRelease',
+  'onClose',
+  'hookTimeoutMs',
+  'leakAfterMs',
+  'detectDeadlocks',
 ] as const satisfies readonly (keyof PoolOptions<unknown, unknown>)[];
 
 const HEARTBEAT_KEYS = ['intervalMs', 'timeoutMs', 'maxMissed', 'ping', 'isPong', 'answer'];
@@ -129,13 +187,17 @@ const OTHER_NAMES: ReadonlyMap<string, string> = new Map([
   ['createTimeoutMillis', 'connectTimeoutMs'],
   ['idleTimeoutMillis', 'idleTimeoutMs'],
   ['softIdleTimeoutMillis', 'idleTimeoutMs'],
+  ['maxWaitingClients', 'maxWaiting'],
+  ['maxQueue', 'maxWaiting'],
   // pg, mysql2
   ['connectionTimeoutMillis', 'acquireTimeoutMs'],
   ['connectionLimit', 'max'],
   ['maxLifetimeSeconds', 'maxLifetimeMs'],
+  ['queueLimit', 'maxWaiting'],
   // HikariCP
   ['maximumPoolSize', 'max'],
-  ['minimumIdle', 'min'],
+  ['minimumIdle', 'minIdle'],
+  ['leakDetectionThreshold', 'leakAfterMs'],
   ['connectionTimeout', 'acquireTimeoutMs'],
   ['idleTimeout', 'idleTimeoutMs'],
   ['maxLifetime', 'maxLifetimeMs'],
@@ -153,21 +215,27 @@ export interface ResolvedOptions<In, Out> {
   readonly localAddress: string | undefined;
   readonly tls: TlsOptions | undefined;
   readonly makeCodec: () => Codec<In, Out>;
-  readonly min: number;
-  readonly maxIdle: number;
-  readonly max: number;
+  readonly sizes: Sizes;
+  readonly maxConnecting: number;
+  readonly maxWaiting: number;
+  readonly maxUses: number;
   readonly connectTimeoutMs: number;
   readonly acquireTimeoutMs: number;
+  readonly shedAfterMs: number;
   readonly readTimeoutMs: number;
   readonly writeTimeoutMs: number;
   readonly frameTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly maxLifetimeMs: number;
+  readonly hookTimeoutMs: number;
+  readonly leakAfterMs: number;
+  readonly detectDeadlocks: boolean;
   readonly heartbeat: { readonly intervalMs: number; readonly timeoutMs: number; readonly maxMissed: number };
   readonly probe: { readonly ping: In; readonly isPong: (frame: Out) => boolean } | undefined;
   readonly answer: ((frame: Out) => In | undefined) | undefined;
   readonly retry: { readonly retries: number; readonly baseMs: number; readonly capMs: number };
   readonly onConnect: PoolOptions<In, Out>['onConnect'];
+  readonly hooks: HookSet<In, Out>;
 }
 
 /**
@@ -183,12 +251,8 @@ export function resolveOptions<In, Out>(options: PoolOptions<In, Out>): Resolved
     }
   }
   checkKeys('createPool()', options, KEYS);
-  const max = checkInteger('max', given(options.max, DEFAULTS.max), { min: 1 });
-  const min = checkInteger('min', given(options.min, DEFAULTS.min), { min: 0 });
-  if (min > max) throw invalidOption('min', `be at most \`max\` (${max})`, min);
-  const maxIdle = checkInteger('maxIdle', given(options.maxIdle, max), { min: 0 });
-  if (maxIdle > max) throw invalidOption('maxIdle', `be at most \`max\` (${max})`, maxIdle);
-  if (maxIdle < min) throw invalidOption('maxIdle', `be at least \`min\` (${min})`, maxIdle);
+  const { max = DEFAULTS.max } = options;
+  const sizes = resolveSizes(options, { min: DEFAULTS.min, minIdle: DEFAULTS.minIdle, maxIdle: max, max });
   const makeCodec = resolveCodec(options.codec);
   const beats = resolveHeartbeat(options.heartbeat);
   if (beats.probe !== undefined) checkPing(makeCodec, beats.probe.ping);
@@ -197,14 +261,30 @@ export function resolveOptions<In, Out>(options: PoolOptions<In, Out>): Resolved
     localAddress: optionalAddress('localAddress', options.localAddress),
     tls: resolveTls(options.tls),
     makeCodec,
-    min,
-    maxIdle,
-    max,
+    sizes,
+    maxConnecting: checkInteger('maxConnecting', valueOr(options.maxConnecting, DEFAULTS.maxConnecting), {
+      min: 1,
+    }),
+    maxWaiting: countOrInfinity('maxWaiting', options.maxWaiting, 0),
+    maxUses: countOrInfinity('maxUses', options.maxUses, 1),
     ...resolveTimes(options),
+    leakAfterMs: checkDuration('leakAfterMs', valueOr(options.leakAfterMs, Number.POSITIVE_INFINITY), 1),
+    shedAfterMs: checkDuration('shedAfterMs', valueOr(options.shedAfterMs, Number.POSITIVE_INFINITY), 1),
+    detectDeadlocks: checkBoolean('detectDeadlocks', valueOr(options.detectDeadlocks, false)),
     ...beats,
     retry: resolveRetry(options.retry),
     onConnect: optionalFunction('onConnect', options.onConnect),
+    hooks: {
+      onAcquire: optionalFunction('onAcquire', options.onAcquire),
+      onRelease: optionalFunction('onRelease', options.onRelease),
+      onClose: optionalFunction('onClose', options.onClose),
+    },
   });
+}
+
+function countOrInfinity(name: string, value: number | undefined, min: number): number {
+  if (value === undefined || value === Number.POSITIVE_INFINITY) return Number.POSITIVE_INFINITY;
+  return checkInteger(name, value, { min });
 }
 
 const TIMES = [
@@ -215,13 +295,14 @@ const TIMES = [
   'frameTimeoutMs',
   'idleTimeoutMs',
   'maxLifetimeMs',
+  'hookTimeoutMs',
 ] as const;
 
 type Times = Record<(typeof TIMES)[number], number>;
 
 function resolveTimes(options: Partial<Times>): Times {
   const times: Times = { ...pick(DEFAULTS, TIMES) };
-  for (const name of TIMES) times[name] = checkDuration(name, given(options[name], DEFAULTS[name]), 1);
+  for (const name of TIMES) times[name] = checkDuration(name, valueOr(options[name], DEFAULTS[name]), 1);
   return times;
 }
 
@@ -305,7 +386,7 @@ function checkCodec(codec: unknown): void {
 function resolveHeartbeat<In, Out>(
   source: HeartbeatOptions<In, Out> | undefined,
 ): Pick<ResolvedOptions<In, Out>, 'heartbeat' | 'probe' | 'answer'> {
-  const options = given(source, {});
+  const options = valueOr(source, {});
   checkKeys('heartbeat', options, HEARTBEAT_KEYS);
   const isPong = optionalFunction('heartbeat.isPong', options.isPong);
   const { ping } = options;
@@ -317,17 +398,21 @@ function resolveHeartbeat<In, Out>(
     heartbeat: {
       intervalMs: checkDuration(
         'heartbeat.intervalMs',
-        given(options.intervalMs, DEFAULTS.heartbeat.intervalMs),
+        valueOr(options.intervalMs, DEFAULTS.heartbeat.intervalMs),
         1,
       ),
       timeoutMs: checkDuration(
         'heartbeat.timeoutMs',
-        given(options.timeoutMs, DEFAULTS.heartbeat.timeoutMs),
+        valueOr(options.timeoutMs, DEFAULTS.heartbeat.timeoutMs),
         1,
       ),
-      maxMissed: checkInteger('heartbeat.maxMissed', given(options.maxMissed, DEFAULTS.heartbeat.maxMissed), {
-        min: 1,
-      }),
+      maxMissed: checkInteger(
+        'heartbeat.maxMissed',
+        valueOr(options.maxMissed, DEFAULTS.heartbeat.maxMissed),
+        {
+          min: 1,
+        },
+      ),
     },
     probe: ping === undefined || isPong === undefined ? undefined : { ping, isPong },
     answer: optionalFunction('heartbeat.answer', options.answer),
@@ -344,20 +429,15 @@ function resolveHeartbeat<In, Out>(
 }
 
 function resolveRetry(source: RetryOptions | undefined): ResolvedOptions<never, never>['retry'] {
-  const options = given(source, {});
+  const options = valueOr(source, {});
   checkKeys('retry', options, RETRY_KEYS);
-  const retries = checkInteger('retry.retries', given(options.retries, DEFAULTS.retry.retries), { min: 0 });
+  const retries = checkInteger('retry.retries', valueOr(options.retries, DEFAULTS.retry.retries), { min: 0 });
   // Finite: a wait that no timer can keep would never end.
   const bounds = { min: 1, max: 2 ** 31 - 1 };
-  const baseMs = checkInteger('retry.baseMs', given(options.baseMs, DEFAULTS.retry.baseMs), bounds);
-  const capMs = checkInteger('retry.capMs', given(options.capMs, DEFAULTS.retry.capMs), bounds);
+  const baseMs = checkInteger('retry.baseMs', valueOr(options.baseMs, DEFAULTS.retry.baseMs), bounds);
+  const capMs = checkInteger('retry.capMs', valueOr(options.capMs, DEFAULTS.retry.capMs), bounds);
   if (capMs < baseMs) throw invalidOption('retry.capMs', `be at least \`retry.baseMs\` (${baseMs})`, capMs);
   return { retries, baseMs, capMs };
-}
-
-/** The value, or its default when it is left out. `null` is a value, and refused like any other wrong one. */
-function given<T>(value: T | undefined, fallback: T): T {
-  return value === undefined ? fallback : value;
 }
 
 function optionalFunction<T>(name: string, value: T | undefined): T | undefined {

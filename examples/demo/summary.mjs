@@ -35,6 +35,7 @@ const MEANINGS = {
   ERR_CONNECT: 'the dial failed',
   ERR_ACQUIRE_TIMEOUT: 'no socket became free in time',
   ERR_ACQUIRE_FAILED: 'no socket could be opened',
+  ERR_OVERLOADED: 'too many callers waited',
   ERR_POOL_CLOSED: 'the pool was closed',
   ERR_READ_TIMEOUT: 'no reply in time; its socket was ended',
   ERR_WRITE_TIMEOUT: 'the server did not read in time',
@@ -44,6 +45,8 @@ const MEANINGS = {
   ERR_FRAME: 'the bytes were no frame',
   ERR_UNSOLICITED: 'bytes came that nobody had asked for',
   ERR_HEARTBEAT: 'pings were missed',
+  ERR_HOOK: 'a hook threw or took too long',
+  ERR_LEAKED: 'a lease was lost without having been released',
   ERR_LEASE: 'a lease was used after its end',
 };
 

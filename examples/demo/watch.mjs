@@ -109,8 +109,8 @@ export class Watch {
         (n) => `${many(n, 'socket')} missed ping ${missed} of ${maxMissed}`,
       );
     });
-    pool.on('suspended', ({ lateMs }) => {
-      this.#note('suspended', 'plain', () => `our own loop was blocked for ${ms(lateMs)}: no verdict`);
+    pool.on('stalled', ({ lateMs }) => {
+      this.#note('stalled', 'plain', () => `our own loop was blocked for ${ms(lateMs)}: no verdict`);
     });
     pool.on('closed', ({ connectionId, reason, uses, error }) => {
       const row = this.#row(connectionId);

@@ -68,14 +68,14 @@ const GONE: HeartbeatTarget = {
 };
 
 // A verdict this late means that our own loop was blocked, or the process frozen.
-const SUSPENDED_MS = 250;
+const STALLED_MS = 250;
 
 /** One scheduler for all sockets of a pool. */
 export class Heartbeat {
   readonly #settings: HeartbeatSettings;
   readonly #clock: Clock;
   readonly #random: RandomSource;
-  readonly #onSuspended: (lateMs: number) => void;
+  readonly #onStalled: (lateMs: number) => void;
   readonly #agenda: Agenda<Entry> = new Agenda();
   readonly #awaited: Awaited<Entry> = new Awaited();
   #timer: Timer | undefined;
@@ -85,12 +85,12 @@ export class Heartbeat {
     settings: HeartbeatSettings,
     clock: Clock,
     random: RandomSource,
-    onSuspended: (lateMs: number) => void,
+    onStalled: (lateMs: number) => void,
   ) {
     this.#settings = settings;
     this.#clock = clock;
     this.#random = random;
-    this.#onSuspended = onSuspended;
+    this.#onStalled = onStalled;
   }
 
   /** Starts to watch a target. Costs nothing until it has been silent for an interval. */
@@ -121,6 +121,11 @@ export class Heartbeat {
     if (beat.phase === 'ended') return;
     beat.allowed = 1;
     this.#ping(beat, this.#clock.now());
+  }
+
+  /** Pings now, unless a ping is out: there is reason to doubt this target. It may miss as many as any other. */
+  pingNow(beat: Beat): void {
+    if (beat.phase === 'quiet') this.#ping(beat, this.#clock.now());
   }
 
   /** The pong has come. */
@@ -258,8 +263,8 @@ export class Heartbeat {
     if (beat.pingedAt !== pingedAt) return;
     const now = this.#clock.now();
     const { timeoutMs, intervalMs, maxMissed } = this.#settings;
-    if (lateMs > Math.max(SUSPENDED_MS, timeoutMs / 2)) {
-      this.#onSuspended(lateMs);
+    if (lateMs > Math.max(STALLED_MS, timeoutMs / 2)) {
+      this.#onStalled(lateMs);
       this.#ping(beat, now);
       return;
     }

@@ -14,6 +14,12 @@ export interface AcquireStory {
   readonly lastFailure: PulsepoolError | undefined;
   /** Whether that failure is the newest thing known about the endpoint. */
   readonly isFailing: boolean;
+  /** `pool.suspend()` was called. */
+  readonly isSuspended: boolean;
+  /** When the next dial is due, in ms, while the server is known to be down. */
+  readonly retryInMs: number | undefined;
+  /** Leases that the same async context holds, as far as `detectDeadlocks` knows. */
+  readonly holding?: number | undefined;
 }
 
 /** Nobody is served any more. */
@@ -25,13 +31,14 @@ export function poolClosedError({ endpoint, waitedMs, counts }: AcquireStory): A
   );
 }
 
-/** The dial has failed for good. */
+/** The dial has failed for good, or the server is known to be down and the next dial is not due. */
 export function acquireFailedError(story: AcquireStory): AcquireError {
-  const { counts, endpoint, lastFailure: cause, waitedMs } = story;
+  const { counts, endpoint, lastFailure: cause, retryInMs, waitedMs } = story;
+  const next = retryInMs === undefined ? '' : ` The next dial is due in ${Math.ceil(retryInMs)} ms.`;
   return new AcquireError(
     'ERR_ACQUIRE_FAILED',
     `Could not open a connection to ${endpoint} after ${Math.round(waitedMs)} ms (${formatCounts(counts)}): ` +
-      `${cause?.message ?? 'unknown'}`,
+      `${cause?.message ?? 'unknown'}${next}`,
     {
       retryable: cause?.retryable ?? true,
       hint: cause?.hint ?? 'See the cause.',
@@ -42,24 +49,55 @@ export function acquireFailedError(story: AcquireStory): AcquireError {
   );
 }
 
+/** More callers wait than the pool will ever serve in time. */
+export function overloadedError(story: AcquireStory, why: 'full' | 'overload'): AcquireError {
+  const { counts, endpoint, waitedMs } = story;
+  const what =
+    why === 'full'
+      ? `Too many callers wait for a socket to ${endpoint}`
+      : `Overload: no socket to ${endpoint} became free within ${Math.round(waitedMs)} ms, and callers have waited ` +
+        'without a break';
+  return new AcquireError('ERR_OVERLOADED', `${what} (${formatCounts(counts)}).`, {
+    retryable: true,
+    hint:
+      why === 'full'
+        ? 'Shed load, look at how long leases are held, or raise `max` or `maxWaiting`.'
+        : 'The server is too slow for the load: see `shedAfterMs`, and stats().times.hold.',
+    waitedMs,
+    counts,
+  });
+}
+
 /** Time was up. */
 export function acquireTimeoutError(story: AcquireStory): AcquireError {
-  const { counts, endpoint, isFailing, lastFailure, max, waitedMs } = story;
+  const { counts, endpoint, isFailing, lastFailure, waitedMs } = story;
   return new AcquireError(
     'ERR_ACQUIRE_TIMEOUT',
     `No socket to ${endpoint} became free within ${Math.round(waitedMs)} ms (${formatCounts(counts)}).`,
     {
       retryable: true,
-      hint:
-        counts.leased >= max
-          ? 'All sockets are leased: look for leases that are never released, for a slow server, or raise `max`.'
-          : counts.idle > 0 && !isFailing
-            ? 'Sockets at rest were being pinged and had not answered: the server may be stuck, see pingMissed events.'
-            : 'Sockets could not be opened in time: see the cause, and the dialFailed events.',
+      hint: timeoutHint(story),
       // With sockets open and all of them leased, an old dial failure is not why.
       ...(isFailing ? { cause: lastFailure } : {}),
       waitedMs,
       counts,
     },
   );
+}
+
+function timeoutHint({ counts, holding = 0, isFailing, isSuspended, max }: AcquireStory): string {
+  if (isSuspended) return 'The pool is suspended: call resume() when the server can be used again.';
+  if (holding > 0) {
+    return (
+      `The caller itself holds ${holding} lease(s): when all holders wait like this, nobody goes on. ` +
+      'Release one before asking for the next; see deadlockSuspected events.'
+    );
+  }
+  if (counts.leased >= max) {
+    return 'All sockets are leased: look for leases that are never released, for a slow server, or raise `max`.';
+  }
+  if (counts.idle > 0 && !isFailing) {
+    return 'Sockets at rest were being pinged and had not answered: the server may be stuck, see pingMissed events.';
+  }
+  return 'Sockets could not be opened in time: see the cause, and the dialFailed events.';
 }

@@ -1,15 +1,17 @@
 /**
  * Tells listeners what happened. Nothing is built when nobody listens.
  *
- * A listener is called after the step that it hears of, never in the middle of it, in the order of the facts and
- * in the async context in which the pool was made. It may call the pool; if it throws, or returns a promise that
- * rejects, that is reported as a process warning and harms nobody.
+ * A listener is called after the step that it hears of, never in the middle of it, in the order of the facts. What
+ * concerns a lease is told in the async context of the caller who asked for it, everything else in that in which the
+ * pool was made. A listener may call the pool; if it throws, or returns a promise that rejects, that is reported as a
+ * process warning and harms nobody.
  */
 
 import { AsyncResource } from 'node:async_hooks';
 import { EventEmitter } from 'eventemitter3';
 import { messageOf } from '../errors.ts';
 import type { PoolEvents } from '../events.ts';
+import type { Trace } from './trace.ts';
 
 type EventName = keyof PoolEvents;
 type Payload<Event extends EventName> = Parameters<PoolEvents[Event]>[0];
@@ -21,7 +23,7 @@ export class Announcer {
   // One guard for each event and listener, so that off() finds it again.
   readonly #guards: Map<EventName, WeakMap<object, Guard>> = new Map();
   readonly #context: AsyncResource = new AsyncResource('pulsepool.events');
-  #outbox: (readonly [EventName, unknown])[] = [];
+  #outbox: (readonly [EventName, unknown, Trace | undefined])[] = [];
   // Nobody ever listened: the usual case, and the cheapest question.
   #wasHeard = false;
 
@@ -46,10 +48,10 @@ export class Announcer {
     return this.#wasHeard && this.#emitter.listenerCount(event) > 0;
   }
 
-  /** Tells everybody, soon. `build` is called now, if anybody listens. */
-  tell<Event extends EventName>(event: Event, build: () => Payload<Event>): void {
+  /** Tells everybody, soon. `build` is called now, if anybody listens. `trace`: whose context to tell it in. */
+  tell<Event extends EventName>(event: Event, build: () => Payload<Event>, trace?: Trace | undefined): void {
     if (!this.hears(event)) return;
-    this.#outbox.push([event, build()]);
+    this.#outbox.push([event, build(), trace]);
     if (this.#outbox.length > 1) return;
     void Promise.resolve().then(() => this.#deliver());
   }
@@ -64,7 +66,10 @@ export class Announcer {
     const outbox = this.#outbox;
     this.#outbox = [];
     this.#context.runInAsyncScope(() => {
-      for (const [event, payload] of outbox) this.#emitter.emit(event, payload);
+      for (const [event, payload, trace] of outbox) {
+        if (trace === undefined) this.#emitter.emit(event, payload);
+        else trace.run(() => this.#emitter.emit(event, payload));
+      }
     });
   }
 

@@ -26,17 +26,14 @@ export interface DialsOwner<In, Out> {
 /** What a set of dials needs. */
 export interface DialsParts<In, Out> {
   readonly endpoint: string;
-  readonly max: number;
+  readonly sizes: { readonly max: number };
+  readonly maxConnecting: number;
   readonly retry: BackoffBounds & { readonly retries: number };
   /** One attempt to dial, handshake included. */
   readonly connect: (slot: Slot<In, Out>, signal: AbortSignal) => Promise<Connection<In, Out>>;
   readonly clock: Clock;
   readonly random: RandomSource;
 }
-
-// Dials at once while nothing is open, and while open sockets turn over. MongoDB's maxConnecting is 2.
-const COLD_DIALS = 4;
-const WARM_DIALS = 2;
 
 /** See the file's comment. */
 export class Dials<In, Out> {
@@ -45,6 +42,9 @@ export class Dials<In, Out> {
   readonly #ledger: Ledger<Slot<In, Out>>;
   readonly #backoff: Backoff;
   readonly #opener: Opener<In, Out>;
+  readonly #maxConnecting: number;
+  // Dials side by side while open sockets serve: see `limit`.
+  #ramp = 1;
   readonly #aborter: AbortController = new AbortController();
   // Dials run in the context in which the pool was made, not in that of the caller who happened to need one: a
   // socket's events, and the timers set when it opens, keep that context for life.
@@ -54,7 +54,8 @@ export class Dials<In, Out> {
     const { clock, connect, endpoint, retry } = parts;
     this.#owner = owner;
     this.#clock = clock;
-    this.#ledger = new Ledger(parts.max);
+    this.#ledger = new Ledger(parts.sizes.max);
+    this.#maxConnecting = parts.maxConnecting;
     this.#backoff = new Backoff(retry, parts.random);
     this.#opener = new Opener({
       endpoint,
@@ -88,10 +89,33 @@ export class Dials<In, Out> {
     return this.#backoff.lastError;
   }
 
-  /** How many dials may run side by side: while the endpoint fails, a single probe. */
-  limit(open: number): number {
+  /** The endpoint is known to be down: every attempt has failed, and the next one is not due yet. */
+  get isDown(): boolean {
+    return this.#opener.isDown && this.#backoff.waitMs(this.#clock.now()) > 0;
+  }
+
+  /** When the next attempt is due, in ms from now. */
+  get waitMs(): number {
+    return this.#backoff.waitMs(this.#clock.now());
+  }
+
+  /**
+   * How many dials may run side by side. While the endpoint fails: a single probe. While open sockets are serving
+   * callers, who may all be served before a dial is done: one, and twice as many after each that was still needed.
+   */
+  limit(isServing: boolean): number {
     if (this.#backoff.isFailing) return 1;
-    return open === 0 ? COLD_DIALS : WARM_DIALS;
+    return isServing ? Math.min(this.#ramp, this.#maxConnecting) : this.#maxConnecting;
+  }
+
+  /** A dial is done, and somebody was waiting for its socket, or nobody. */
+  learn(wasNeeded: boolean): void {
+    this.#ramp = wasNeeded ? Math.min(this.#ramp * 2, this.#maxConnecting) : 1;
+  }
+
+  /** Changes how many slots may exist. */
+  resize(max: number): void {
+    this.#ledger.resize(max);
   }
 
   /** Enters a slot on the books and opens its socket. Ask `hasRoom` first. */

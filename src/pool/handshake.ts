@@ -51,7 +51,7 @@ export async function handshake<In, Out>(
   signal.addEventListener('abort', onAbort, { once: true });
   // The pool may have closed since the socket became ready.
   if (signal.aborted) onAbort();
-  const lease = new Lease<In, Out>(slot, connection, NOWHERE, clock.now());
+  const lease = new Lease<In, Out>(slot, connection, NOWHERE, 0);
   connection.serve();
   try {
     deadline.signal.throwIfAborted();

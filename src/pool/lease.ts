@@ -8,7 +8,8 @@ import type { Slot } from './slot.ts';
 
 /** Who gets the socket back. */
 export interface LeaseHome<In, Out> {
-  takeBack(slot: Slot<In, Out>, lease: Lease<In, Out>): void;
+  /** `use` says which of the slot's leases has ended. */
+  takeBack(slot: Slot<In, Out>, use: number): void;
 }
 
 type LeaseState = 'active' | 'released' | 'destroyed' | 'detached';
@@ -18,21 +19,15 @@ export class Lease<In, Out> implements AsyncDisposable {
   readonly #slot: Slot<In, Out>;
   readonly #connection: Connection<In, Out>;
   readonly #home: LeaseHome<In, Out>;
+  readonly #use: number;
   #state: LeaseState = 'active';
-  /** When it was lent, in ms of the pool's clock. */
-  readonly acquiredAt: number;
 
   /** @internal */
-  constructor(
-    slot: Slot<In, Out>,
-    connection: Connection<In, Out>,
-    home: LeaseHome<In, Out>,
-    acquiredAt: number,
-  ) {
+  constructor(slot: Slot<In, Out>, connection: Connection<In, Out>, home: LeaseHome<In, Out>, use: number) {
     this.#slot = slot;
     this.#connection = connection;
     this.#home = home;
-    this.acquiredAt = acquiredAt;
+    this.#use = use;
   }
 
   /** The pool's number of the socket, as in events and stats. */
@@ -97,7 +92,7 @@ export class Lease<In, Out> implements AsyncDisposable {
     if (this.#state === 'released') this.#assertActive('release');
     const wasActive = this.#state === 'active';
     this.#state = 'released';
-    if (wasActive) this.#home.takeBack(this.#slot, this);
+    if (wasActive) this.#home.takeBack(this.#slot, this.#use);
   }
 
   /** @internal `pool.release(lease)`: the same, for a lease of that very pool. */

@@ -49,6 +49,11 @@ export class Opener<In, Out> {
     this.#parts = parts;
   }
 
+  /** A whole series of attempts has failed, and none has succeeded since. */
+  get isDown(): boolean {
+    return this.#isDown;
+  }
+
   /** Opens one connection. Never rejects: generic-pool would ask again at once, for ever. */
   async open(slot: Slot<In, Out>): Promise<Opening<In, Out>> {
     try {

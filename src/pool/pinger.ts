@@ -17,6 +17,10 @@ export interface PingerOwner<In, Out> {
   readonly restore: (slot: Slot<In, Out>) => void;
   /** A slot can't be counted on any more. */
   readonly onDoubt: () => void;
+  /** A slot has died in silence. */
+  readonly onDeath: () => void;
+  /** Our own event loop was blocked, or the process frozen. */
+  readonly onStalled: (lateMs: number) => void;
 }
 
 /** What a pinger needs. */
@@ -35,6 +39,7 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
   readonly #settings: HeartbeatSettings | undefined;
   readonly #heartbeat: Heartbeat | undefined;
   readonly #counters: Counters;
+  readonly #clock: Clock;
   readonly #announcer: Announcer;
   #firstPings = 0;
 
@@ -44,14 +49,10 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
     this.#endpoint = endpoint;
     this.#settings = heartbeat;
     this.#counters = counters;
+    this.#clock = clock;
     this.#announcer = announcer;
     this.#heartbeat =
-      heartbeat === undefined
-        ? undefined
-        : new Heartbeat(heartbeat, clock, random, (lateMs) => {
-            counters.suspended += 1;
-            announcer.tell('suspended', () => ({ lateMs }));
-          });
+      heartbeat === undefined ? undefined : new Heartbeat(heartbeat, clock, random, owner.onStalled);
   }
 
   /** Slots whose first ping is out: most will be back in a moment. */
@@ -80,6 +81,15 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
   /** Pings a slot for a borrower. */
   check(slot: Slot<In, Out>): void {
     if (slot.beat !== undefined) this.#heartbeat?.checkNow(slot.beat);
+  }
+
+  /**
+   * Pings a slot at rest at once: one beside it has died in silence, or our own process was frozen. One that has
+   * spoken within a ping's timeout need not prove anything.
+   */
+  suspect(slot: Slot<In, Out>, now: number): void {
+    if (slot.beat === undefined || this.#settings === undefined || slot.state.name !== 'idle') return;
+    if (now - slot.lastReadAt > this.#settings.timeoutMs) this.#heartbeat?.pingNow(slot.beat);
   }
 
   /** Ends one slot that has missed a ping, if there is one: its place is worth more than its hope. */
@@ -113,7 +123,9 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
     if (state.name !== 'checking' || beat === undefined) return;
     this.loseHope(slot);
     const rttMs = this.#heartbeat?.answered(beat) ?? 0;
+    slot.rttMs = Math.round(rttMs);
     this.#counters.pinged += 1;
+    this.#counters.ping.record(rttMs, this.#clock.now());
     this.#announcer.tell('pinged', () => ({ connectionId: slot.id, rttMs }));
     this.#owner.restore(slot);
   }
@@ -127,7 +139,9 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
   onDead(slot: Slot<In, Out>, missed: number): void {
     this.#tellMissed(slot, missed);
     const { state } = slot;
-    if (state.name === 'checking') state.connection.destroy('heartbeat', this.#unanswered(missed));
+    if (state.name !== 'checking') return;
+    state.connection.destroy('heartbeat', this.#unanswered(missed));
+    this.#owner.onDeath();
   }
 
   /** It no longer counts as likely to be back in a moment. */

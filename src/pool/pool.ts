@@ -4,17 +4,38 @@
 import { onAbort } from '../abort.ts';
 import type { Clock, TimerHold } from '../clock.ts';
 import { LeaseError, PulsepoolError } from '../errors.ts';
-import { EVENT_NAMES, type PoolEvents } from '../events.ts';
-import { checkCall, checkDuration, checkKeys, checkOneOf, invalidOption } from '../option-check.ts';
+import { EVENT_NAMES, type LeaseHolder, type PoolEvents } from '../events.ts';
+import {
+  checkCall,
+  checkDuration,
+  checkInteger,
+  checkKeys,
+  checkOneOf,
+  invalidOption,
+} from '../option-check.ts';
+import { type Advice, advise } from './advice.ts';
 import type { Announcer } from './announcer.ts';
 import { Lease } from './lease.ts';
+import { checkPriority } from './priority.ts';
 import { type RequestOptions, type RequestParts, requestOnce, requestWithin } from './request.ts';
 import type { Roster } from './roster.ts';
+import { type GivenSizes, resolveSizes, SIZE_NAMES } from './sizes.ts';
+import { type SocketRow, socketRow } from './socket-row.ts';
 import type { PoolStats } from './stats.ts';
+import type { Tracer } from './trace.ts';
 import type { WaitOptions } from './waiters.ts';
 
-/** Bounds of one `acquire`: `signal`, and `timeoutMs` in place of the pool's `acquireTimeoutMs`. */
+/**
+ * Bounds of one `acquire`: `signal`; `timeoutMs` in place of the pool's `acquireTimeoutMs`; `priority` from -10 to
+ * 10, each level worth a second of waiting.
+ */
 export type AcquireOptions = WaitOptions;
+
+/** How fast `reset` goes. */
+export interface ResetOptions {
+  /** Sockets replaced in a second at most, so that the server need not shake hands with all of them at once. Default: 10. */
+  readonly perSecond?: number | undefined;
+}
 
 /** Bounds of `close`. */
 export interface CloseOptions {
@@ -26,26 +47,31 @@ export interface CloseOptions {
 export interface CloseReport {
   /** Leases that were still held at the deadline; their sockets were destroyed. */
   readonly forced: number;
+  /** Who held them, with the stacks that took them when `leakAfterMs` or `detectDeadlocks` is set. */
+  readonly holders: readonly LeaseHolder[];
 }
 
 /** What a pool is made of; `createPool` fills it in. */
 export interface PoolParts<In, Out> {
   readonly roster: Roster<In, Out>;
   readonly announcer: Announcer;
+  readonly tracer: Tracer;
   readonly clock: Clock;
   readonly hold: Pick<TimerHold, 'take' | 'drop' | 'end'>;
-  readonly sizes: { readonly min: number; readonly maxIdle: number; readonly max: number };
   readonly request: Omit<RequestParts<In, Out>, 'acquire' | 'closing'>;
 }
 
 const CLOSE_TIMEOUT_MS = 10_000;
 
-const WAIT_KEYS = ['signal', 'timeoutMs'];
+const WAIT_KEYS = ['signal', 'timeoutMs', 'priority'];
+
+const RESETS_PER_SECOND = 10;
 
 /** A pool of sockets to one endpoint; made by `createPool()`. */
 export class Pool<In, Out> implements AsyncDisposable {
   readonly #parts: PoolParts<In, Out>;
   readonly #roster: Roster<In, Out>;
+  readonly #tracer: Tracer;
   readonly #requestParts: RequestParts<In, Out>;
   // Aborted when close() is called.
   readonly #closer: AbortController = new AbortController();
@@ -55,13 +81,15 @@ export class Pool<In, Out> implements AsyncDisposable {
   constructor(parts: PoolParts<In, Out>) {
     this.#parts = parts;
     this.#roster = parts.roster;
+    this.#tracer = parts.tracer;
     this.#requestParts = {
       ...parts.request,
       acquire: (options) => this.acquire(options),
       closing: this.#closer.signal,
     };
     // A turn later, so that listeners can be added before the first event.
-    if (parts.sizes.min > 0) parts.clock.turn(() => this.#roster.serve());
+    const { min, minIdle } = this.#roster.sizes;
+    if (min + minIdle > 0) parts.clock.turn(() => this.#roster.serve());
   }
 
   /**
@@ -72,19 +100,48 @@ export class Pool<In, Out> implements AsyncDisposable {
    * Cancelling a wait does not cancel the dial: its socket goes to the next caller or to the shelf.
    *
    * @throws AcquireError: `ERR_ACQUIRE_TIMEOUT` when time is up, `ERR_ACQUIRE_FAILED` when the dial failed for
-   *   good (the dial's error is the cause), `ERR_POOL_CLOSED` after `close()`; `signal.reason` when aborted.
+   *   good (the dial's error is the cause), `ERR_OVERLOADED` when too many wait, `ERR_POOL_CLOSED` after `close()`;
+   *   `signal.reason` when aborted.
    */
   acquire(options?: AcquireOptions): Promise<Lease<In, Out>> {
-    if (this.#closing !== undefined || options !== undefined) return this.#acquireWithin(options);
+    if (this.#closing !== undefined || options !== undefined || this.#tracer.isOn) {
+      return this.#acquireWithin(options);
+    }
     const lease = this.#roster.lendFresh();
-    return lease === undefined ? this.#roster.wait(undefined) : Promise.resolve(lease);
+    return lease === undefined ? this.#roster.wait(undefined, undefined) : Promise.resolve(lease);
   }
 
   // Apart, so that the usual acquire is small enough to be inlined with all that it calls.
   async #acquireWithin(options: AcquireOptions | undefined): Promise<Lease<In, Out>> {
     if (this.#closing !== undefined) throw this.#roster.closedError(0);
-    if (options !== undefined) checkCall('acquire()', options, WAIT_KEYS);
-    return this.#roster.lendFresh() ?? this.#roster.wait(options);
+    if (options !== undefined) {
+      checkCall('acquire()', options, WAIT_KEYS);
+      checkPriority(options.priority);
+    }
+    const trace = this.#tracer.trace();
+    const lease = this.#roster.lendFresh(trace);
+    if (lease !== undefined) return lease;
+    try {
+      return await this.#roster.wait(options, trace);
+    } catch (error) {
+      trace?.ended();
+      throw error;
+    }
+  }
+
+  /**
+   * Resolves to a lease on a socket that is open and at rest, or to `undefined` when there is none: it waits for
+   * nobody, and for no dial. At most it gives the event loop two turns, in which a dead socket shows. When nothing
+   * rests, one more socket is opened for the next call, if there is room.
+   *
+   * @throws AcquireError `ERR_POOL_CLOSED` after `close()`.
+   */
+  async tryAcquire(): Promise<Lease<In, Out> | undefined> {
+    if (this.#closing !== undefined) throw this.#roster.closedError(0);
+    const trace = this.#tracer.trace();
+    const lease = await this.#roster.tryLend(trace);
+    if (lease === undefined) trace?.ended();
+    return lease;
   }
 
   /**
@@ -159,11 +216,72 @@ export class Pool<In, Out> implements AsyncDisposable {
     }
   }
 
-  /** A frozen snapshot of gauges and counters. Costs one small object. */
+  /**
+   * Changes the sizes of the running pool; those left out stay as they are. More are opened when they are needed;
+   * what is too much ends at once when it rests, else when its lease comes back.
+   *
+   * @throws PulsepoolError `ERR_INVALID_OPTION` for sizes that contradict each other; nothing changes then.
+   *   AcquireError `ERR_POOL_CLOSED` after `close()`.
+   */
+  resize(sizes: GivenSizes): void {
+    if (this.#closing !== undefined) throw this.#roster.closedError(0);
+    checkKeys('resize()', sizes, SIZE_NAMES);
+    this.#roster.resize(resolveSizes(sizes, this.#roster.sizes));
+  }
+
+  /**
+   * Replaces every socket that is open or being dialed now: after a failover, or when credentials have changed. One
+   * after the other, each after its successor has opened if `max` leaves room; leased ones when they come back.
+   * While the pool is suspended, those at rest end at once, since nobody is served.
+   *
+   * Resolves when none of them is left. While the server can't be dialed, the old ones serve on.
+   *
+   * @throws AcquireError `ERR_POOL_CLOSED` after `close()`.
+   */
+  async reset(options?: ResetOptions): Promise<void> {
+    if (this.#closing !== undefined) throw this.#roster.closedError(0);
+    if (options !== undefined) checkKeys('reset()', options, ['perSecond']);
+    const perSecond = checkInteger('perSecond', options?.perSecond ?? RESETS_PER_SECOND, { min: 1 });
+    await this.#roster.renew(perSecond);
+  }
+
+  /**
+   * For a planned failover: nothing is lent or dialed until `resume()`. Callers wait, and nobody fails before their
+   * deadline. Leases that are held go on.
+   *
+   * @throws AcquireError `ERR_POOL_CLOSED` after `close()`.
+   */
+  suspend(): void {
+    if (this.#closing !== undefined) throw this.#roster.closedError(0);
+    this.#roster.suspend();
+  }
+
+  /** Serves again after `suspend()`; does nothing otherwise. */
+  resume(): void {
+    this.#roster.resume();
+  }
+
+  /** A frozen snapshot of gauges, counters and times. */
   stats(): PoolStats {
-    const { clock, sizes } = this.#parts;
     const roster = this.#roster;
-    return roster.counters.snapshot(roster.counts, sizes, roster.waiters.oldestMs(clock.now()));
+    const now = this.#parts.clock.now();
+    const { counts, isSuspended, sizes, waiters } = roster;
+    const oldestWaitMs = waiters.oldestMs(now);
+    return roster.counters.snapshot({ ...counts, ...sizes, oldestWaitMs, isSuspended }, now);
+  }
+
+  /** What every socket is doing, dialing and closing ones included. Costs an object for each. */
+  sockets(): readonly SocketRow[] {
+    const now = this.#parts.clock.now();
+    return [...this.#roster.slots].flatMap((slot) => socketRow(slot, now) ?? []);
+  }
+
+  /**
+   * What the pool would set differently, from its own measurements of the last minutes; empty when it has seen too
+   * little, or nothing to complain of.
+   */
+  advice(): readonly Advice[] {
+    return advise(this.#roster.facts(this.#parts.clock.now()));
   }
 
   /**
@@ -198,14 +316,14 @@ export class Pool<In, Out> implements AsyncDisposable {
 
   /** Adds a listener. One that throws is reported as a process warning and harms nothing else. */
   on<Event extends keyof PoolEvents>(event: Event, listener: PoolEvents[Event]): this {
-    checkOneOf('event', event, EVENT_NAMES);
+    this.#expect(event);
     this.#parts.announcer.on(event, listener);
     return this;
   }
 
   /** Adds a listener for one time. */
   once<Event extends keyof PoolEvents>(event: Event, listener: PoolEvents[Event]): this {
-    checkOneOf('event', event, EVENT_NAMES);
+    this.#expect(event);
     this.#parts.announcer.once(event, listener);
     return this;
   }
@@ -216,13 +334,18 @@ export class Pool<In, Out> implements AsyncDisposable {
     return this;
   }
 
+  #expect(event: keyof PoolEvents): void {
+    checkOneOf('event', event, EVENT_NAMES);
+    if (LEASE_EVENTS.has(event)) this.#tracer.turnOn();
+  }
+
   async #shutDown(timeoutMs: number): Promise<CloseReport> {
     const { announcer, clock, hold } = this.#parts;
-    let forced = 0;
+    let holders: readonly LeaseHolder[] = [];
     this.#closer.abort();
     hold.take();
     const timer = clock.after(timeoutMs, () => {
-      forced = this.#roster.kill(
+      holders = this.#roster.kill(
         new PulsepoolError(
           'ERR_POOL_CLOSED',
           `The pool closed while the lease was held, after ${timeoutMs} ms.`,
@@ -238,8 +361,21 @@ export class Pool<In, Out> implements AsyncDisposable {
     await this.#roster.end();
     hold.drop();
     hold.end();
+    const forced = holders.length;
     announcer.tell('poolClosed', () => ({ forced }));
     announcer.end();
-    return { forced };
+    this.#tracer.end();
+    return { forced, holders };
   }
 }
+
+// What is told in the context of the caller who asked for the lease.
+const LEASE_EVENTS: ReadonlySet<keyof PoolEvents> = new Set([
+  'acquired',
+  'acquireFailed',
+  'released',
+  'leaked',
+  'unleaked',
+  'deadlockSuspected',
+  'closed',
+] as const);

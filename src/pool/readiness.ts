@@ -2,6 +2,7 @@
  * Who waits for the pool to be ready, and how many sockets are to be kept open because of it.
  */
 import type { PulsepoolError } from '../errors.ts';
+import type { Sizes } from './sizes.ts';
 
 /** Told once: every socket meant to be open is, or it can't be. */
 export interface ReadyWatcher {
@@ -9,18 +10,26 @@ export interface ReadyWatcher {
   readonly onFailed: (error: PulsepoolError) => void;
 }
 
-/** Ready means: `min` sockets are open, and at least one. */
+/** Ready means: `min` sockets are open, and `minIdle`, and at least one. */
 export class Readiness {
-  readonly #min: number;
+  #min: number;
+  #ready: number;
   readonly #watchers: Set<ReadyWatcher> = new Set();
 
-  constructor(min: number) {
+  constructor({ min, minIdle }: Pick<Sizes, 'min' | 'minIdle'>) {
     this.#min = min;
+    this.#ready = Math.max(min, minIdle, 1);
   }
 
-  /** How many sockets are to be open though no caller needs them: `min`, and one when somebody asks for proof. */
+  /** Something else is meant from now on. */
+  resize({ min, minIdle }: Pick<Sizes, 'min' | 'minIdle'>): void {
+    this.#min = min;
+    this.#ready = Math.max(min, minIdle, 1);
+  }
+
+  /** How many sockets are to be open though no caller needs them: `min`, and all that are meant when somebody asks for proof. */
   get floor(): number {
-    return this.#watchers.size > 0 ? Math.max(this.#min, 1) : this.#min;
+    return this.#watchers.size > 0 ? this.#ready : this.#min;
   }
 
   /** Returns how to stop watching. */
@@ -33,7 +42,7 @@ export class Readiness {
 
   /** So many are open now. */
   see(open: number): void {
-    if (open >= Math.max(this.#min, 1)) this.#end((watcher) => watcher.onReady());
+    if (open >= this.#ready) this.#end((watcher) => watcher.onReady());
   }
 
   /** It can't be, for this reason. */

@@ -16,6 +16,7 @@ import {
 import { checkCall } from '../option-check.ts';
 import { type BackoffBounds, fullJitterMs } from '../transport/backoff.ts';
 import type { Lease } from './lease.ts';
+import { checkPriority } from './priority.ts';
 import type { WaitOptions } from './waiters.ts';
 
 /** Bounds and promises of one request. */
@@ -24,6 +25,8 @@ export interface RequestOptions {
   readonly signal?: AbortSignal | undefined;
   /** For waiting, dialing, sending, receiving and all repetitions together, in ms. Default: none. */
   readonly timeoutMs?: number | undefined;
+  /** For the wait for a socket, from -10 to 10, each level worth a second of waiting. Default: 0. */
+  readonly priority?: number | undefined;
   /**
    * Doing it twice is as good as once: it may be repeated even when some of it was sent. Default: `false`, and
    * then it is repeated only when nothing was sent.
@@ -64,7 +67,8 @@ export async function requestWithin<In, Out>(
   options: RequestOptions,
   parts: RequestParts<In, Out>,
 ): Promise<Out> {
-  checkCall('request()', options, ['signal', 'timeoutMs', 'idempotent']);
+  checkCall('request()', options, ['signal', 'timeoutMs', 'priority', 'idempotent']);
+  checkPriority(options.priority);
   return new Series(message, options, parts).run(undefined);
 }
 
@@ -119,7 +123,7 @@ class Series<In, Out> {
     const startedAt = clock.now();
     let lease: Lease<In, Out>;
     try {
-      lease = await acquire(this.#bounds());
+      lease = await acquire({ ...this.#bounds(), priority: this.#options.priority });
     } catch (error) {
       this.#spent.acquireMs += clock.now() - startedAt;
       // The bound of this wait was the deadline. The clock is not asked: a real timer may fire a little early.

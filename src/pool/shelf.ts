@@ -35,6 +35,16 @@ export class Shelf<In, Out> {
     this.#size += 1;
   }
 
+  /** Puts a slot where it is lent last. */
+  pushBottom(slot: Slot<In, Out>): void {
+    slot.isShelved = true;
+    slot.above = this.#bottom;
+    if (this.#bottom === undefined) this.#top = slot;
+    else this.#bottom.below = slot;
+    this.#bottom = slot;
+    this.#size += 1;
+  }
+
   /** Takes a slot off, wherever it is; does nothing when it is not here. */
   remove(slot: Slot<In, Out>): void {
     if (!slot.isShelved) return;

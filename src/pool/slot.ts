@@ -8,14 +8,16 @@ import type { Beat, HeartbeatTarget } from '../heartbeat/heartbeat.ts';
 import type { CloseReason } from '../transport/close-reason.ts';
 import type { Connection, ConnectionOwner } from '../transport/connection.ts';
 import type { Lease } from './lease.ts';
+import type { Trace } from './trace.ts';
+import type { Waiter } from './waiters.ts';
 
 /**
  * - `dialing`: no socket yet, or one whose handshake is under way, or a dial that waits for its back-off
  * - `idle`: open, at rest, ready to be lent
  * - `checking`: a ping is out, or a borrower waits two turns of the event loop to see that it lives; see
  *   {@link Check}
- * - `leased`: lent to one caller
- * - `closing`: nothing can be sent any more; the socket has not closed yet
+ * - `leased`: lent to one caller, or to `onAcquire` or `onRelease` on its way to or from one
+ * - `closing`: no caller can get it any more: `onClose` says goodbye, or the socket has not closed yet
  * - `closed`: the end
  */
 export type SlotState<In, Out> =
@@ -26,9 +28,29 @@ export type SlotState<In, Out> =
       readonly connection: Connection<In, Out>;
       readonly by: Check;
     }
-  | { readonly name: 'leased'; readonly connection: Connection<In, Out>; readonly lease: Lease<In, Out> }
+  | LeasedState<In, Out>
   | { readonly name: 'closing'; readonly connection: Connection<In, Out>; readonly reason: CloseReason }
   | { readonly name: 'closed' };
+
+/** The state of a leased slot: one object for all its leases, since there may be millions of them. */
+export interface LeasedState<In, Out> {
+  readonly name: 'leased';
+  readonly connection: Connection<In, Out>;
+  /** The lease, until the sweep hands it to the net under lost leases: from then on it is held weakly. */
+  lease: Lease<In, Out> | undefined;
+  /** In ms of the clock. */
+  lentAt: number;
+  /** Where it was acquired, if anybody asked for that. */
+  trace: Trace | undefined;
+  /** It has been told as leaked. */
+  isTold: boolean;
+  /** Its length goes into the histogram. */
+  isMeasured: boolean;
+  /** Which hook has the socket now, instead of a caller. */
+  hook: 'onAcquire' | 'onRelease' | undefined;
+  /** For whom `onAcquire` prepares it. */
+  waiter: Waiter<Lease<In, Out>> | undefined;
+}
 
 /**
  * What an open slot is checked by: a ping of the heartbeat's own, or for a borrower a ping or two turns of the event
@@ -49,8 +71,8 @@ export const SLOT_TRANSITIONS: Readonly<Record<SlotStateName, readonly SlotState
   closed: [],
 };
 
-// Times kept here are whole milliseconds: V8 makes an object of any other number, for each of ten thousand slots.
-const LONG_AGO = -1_000_000;
+/** Why a healthy slot is to be replaced. */
+export type StaleReason = 'lifetime' | 'uses' | 'reset';
 
 /** Who hears of a slot's end. */
 export interface SlotKeeper<In, Out> {
@@ -75,27 +97,33 @@ export class Slot<In, Out> implements ConnectionOwner, HeartbeatTarget {
   /** Change it through {@link SlotTally.move} only. */
   state: SlotState<In, Out> = { name: 'dialing' };
   beat: Beat | undefined;
-  /** Its idle state, kept: the same object each time it comes back from a lease. */
+  /** Its idle and its leased state, kept: the same objects each time it goes and comes back. */
   rest: SlotState<In, Out> | undefined;
-  /** How often it was lent. */
+  work: LeasedState<In, Out> | undefined;
+  /** How often it was lent. It names the lease, too: only the last one may give the slot back. */
   uses = 0;
-  /** When the event loop was last given its two turns to show that the socket had ended, in ms. */
-  checkedAt: number = LONG_AGO;
-  /** Set when the slot is too old, so that it closes when its lease comes back. */
-  isExpired = false;
+  /** Why it is to be replaced, once it is known. */
+  staleBy: StaleReason | undefined;
+  /** It closes when it comes back, or is at rest: its successor is there, or it can't wait for one. */
+  mustGo = false;
+  /** How often `reset()` had been called when its dial began. */
+  readonly generation: number;
   /** A ping is out and none has been missed: it will probably be back in a moment. */
   isFirstPing = false;
   /** It is being checked for a waiter, who still counts on it. */
   isBorrowCheck = false;
-  /** When its lifetime ends, in ms of the clock. */
+  /** How long its last pong took, in whole ms. */
+  rttMs = 0;
+  /** When its successor is to be opened, in ms of the clock. */
   expiresAt = 0;
   /** Its neighbours on the shelf; see {@link Shelf}. */
   above: Slot<In, Out> | undefined;
   below: Slot<In, Out> | undefined;
   isShelved = false;
 
-  constructor(id: number, keeper: SlotKeeper<In, Out>, pulse: SlotPulse<In, Out>) {
+  constructor(id: number, generation: number, keeper: SlotKeeper<In, Out>, pulse: SlotPulse<In, Out>) {
     this.id = id;
+    this.generation = generation;
     this.#keeper = keeper;
     this.#pulse = pulse;
   }
@@ -147,6 +175,7 @@ export class SlotTally {
     closing: 0,
     closed: 0,
   };
+  #peak = 0;
 
   /** A slot was born. */
   add(): void {
@@ -163,11 +192,25 @@ export class SlotTally {
   }
 
   /** From idle to leased. */
-  lend<In, Out>(slot: Slot<In, Out>, connection: Connection<In, Out>, lease: Lease<In, Out>): void {
+  lend<In, Out>(slot: Slot<In, Out>, connection: Connection<In, Out>): LeasedState<In, Out> {
     if (slot.state.name !== 'idle') throw illegal(slot, 'leased');
-    this.#counts.idle -= 1;
-    this.#counts.leased += 1;
-    slot.state = { name: 'leased', connection, lease };
+    const counts = this.#counts;
+    counts.idle -= 1;
+    counts.leased += 1;
+    if (counts.leased > this.#peak) this.#peak = counts.leased;
+    slot.work ??= {
+      name: 'leased',
+      connection,
+      lease: undefined,
+      lentAt: 0,
+      trace: undefined,
+      isTold: false,
+      isMeasured: false,
+      hook: undefined,
+      waiter: undefined,
+    };
+    slot.state = slot.work;
+    return slot.work;
   }
 
   /** From leased to idle. */
@@ -177,6 +220,13 @@ export class SlotTally {
     this.#counts.idle += 1;
     slot.rest ??= { name: 'idle', connection };
     slot.state = slot.rest;
+  }
+
+  /** The most that were leased at once since it was last asked. */
+  takePeak(): number {
+    const peak = this.#peak;
+    this.#peak = this.#counts.leased;
+    return peak;
   }
 
   /** How many slots are in a state now. */

@@ -1,22 +1,48 @@
 /**
- * Numbers about a pool: gauges that sum, and counters that only grow.
+ * Numbers about a pool: gauges that sum, counters that only grow, and how long things took.
  */
 import type { PoolCounts } from '../errors.ts';
 import type { CloseReason } from '../transport/close-reason.ts';
+import { Demand } from './demand.ts';
+import { Histogram, type LatencyStats } from './histogram.ts';
+import type { Sizes } from './sizes.ts';
+
+/** How long things took. */
+export interface PoolTimes {
+  /** From `acquire` to the lease, for callers who had to wait. */
+  readonly wait: LatencyStats;
+  /** From lease to release. On a busy pool one lease of 16 is measured, and counted as 16. */
+  readonly hold: LatencyStats;
+  /** Dials that succeeded, from their first attempt to the end of the handshake. */
+  readonly dial: LatencyStats;
+  /** Pings that were answered. */
+  readonly ping: LatencyStats;
+}
 
 /** A frozen snapshot. `idle + leased + dialing + closing` is `total`, and never more than `max`. */
-export interface PoolStats extends PoolCounts {
-  readonly min: number;
-  readonly maxIdle: number;
-  readonly max: number;
-  /** How long the first caller in the queue has waited, in ms; 0 when nobody waits. */
+export interface PoolStats extends PoolCounts, Sizes {
+  /** How long the caller at the head of the queue has waited, in ms; 0 when nobody waits. */
   readonly oldestWaitMs: number;
+  /** `suspend()` was called, and `resume()` was not yet. */
+  readonly isSuspended: boolean;
   /** Leases handed out. */
   readonly acquired: number;
   /** Of these, how many had to wait. */
   readonly waited: number;
   /** Callers whose deadline passed while they waited. */
   readonly timedOut: number;
+  /** Callers whose signal was aborted while they waited. */
+  readonly cancelled: number;
+  /** Callers refused at once, or after `shedAfterMs`: `ERR_OVERLOADED`. */
+  readonly refused: number;
+  /** Callers who were told that no socket can be opened: `ERR_ACQUIRE_FAILED`. */
+  readonly failed: number;
+  /** Leases told as held too long, or lost. */
+  readonly leaked: number;
+  /** Callers who waited for a lease while they held one, and all sockets were leased. */
+  readonly deadlocksSuspected: number;
+  /** Hooks that threw or took too long. */
+  readonly hookFailed: number;
   /** Sockets opened. */
   readonly opened: number;
   /** Attempts to dial that failed. */
@@ -24,11 +50,12 @@ export interface PoolStats extends PoolCounts {
   /** Pings answered, and not answered in time. */
   readonly pinged: number;
   readonly pingMissed: number;
-  /** Verdicts put off because our own event loop was blocked. */
-  readonly suspended: number;
+  /** Times that our own event loop was found to have been blocked, or the process frozen. */
+  readonly stalled: number;
   /** Sockets that ended, in all and by reason. */
   readonly closed: number;
   readonly closedBy: Readonly<Partial<Record<CloseReason, number>>>;
+  readonly times: PoolTimes;
 }
 
 /** The counters behind {@link PoolStats}. */
@@ -36,12 +63,23 @@ export class Counters {
   acquired = 0;
   waited = 0;
   timedOut = 0;
+  cancelled = 0;
+  refused = 0;
+  failed = 0;
+  leaked = 0;
+  deadlocksSuspected = 0;
+  hookFailed = 0;
   opened = 0;
   dialFailed = 0;
   pinged = 0;
   pingMissed = 0;
-  suspended = 0;
+  stalled = 0;
   closed = 0;
+  readonly wait: Histogram = new Histogram();
+  readonly hold: Histogram = new Histogram();
+  readonly dial: Histogram = new Histogram();
+  readonly ping: Histogram = new Histogram();
+  readonly demand: Demand = new Demand();
   readonly #closedBy: Partial<Record<CloseReason, number>> = {};
 
   /** A socket ended. */
@@ -50,26 +88,40 @@ export class Counters {
     this.#closedBy[reason] = (this.#closedBy[reason] ?? 0) + 1;
   }
 
+  /** How long things took. */
+  times(now: number): PoolTimes {
+    return Object.freeze({
+      wait: this.wait.snapshot(now),
+      hold: this.hold.snapshot(now),
+      dial: this.dial.snapshot(now),
+      ping: this.ping.snapshot(now),
+    });
+  }
+
   /** A frozen snapshot. */
   snapshot(
-    counts: PoolCounts,
-    sizes: { min: number; maxIdle: number; max: number },
-    oldestWaitMs: number,
+    gauges: PoolCounts & Sizes & Pick<PoolStats, 'oldestWaitMs' | 'isSuspended'>,
+    now: number,
   ): PoolStats {
     return Object.freeze({
-      ...counts,
-      ...sizes,
-      oldestWaitMs,
+      ...gauges,
       acquired: this.acquired,
       waited: this.waited,
       timedOut: this.timedOut,
+      cancelled: this.cancelled,
+      refused: this.refused,
+      failed: this.failed,
+      leaked: this.leaked,
+      deadlocksSuspected: this.deadlocksSuspected,
+      hookFailed: this.hookFailed,
       opened: this.opened,
       dialFailed: this.dialFailed,
       pinged: this.pinged,
       pingMissed: this.pingMissed,
-      suspended: this.suspended,
+      stalled: this.stalled,
       closed: this.closed,
       closedBy: Object.freeze({ ...this.#closedBy }),
+      times: this.times(now),
     });
   }
 }

@@ -1,6 +1,6 @@
 /**
- * The sweep: looks at all slots from time to time and finds those that rested or lived too long. How a slot ends
- * is the roster's business.
+ * The sweep: has all slots looked at from time to time, and tells how late it was itself. What is looked for is not its
+ * business.
  */
 import type { Clock, Timer } from '../clock.ts';
 
@@ -13,22 +13,19 @@ const MAX_EVERY_MS = 1_000;
 export class Sweep {
   readonly #everyMs: number;
   readonly #clock: Clock;
-  readonly #look: (now: number) => void;
+  readonly #look: (now: number, lateMs: number) => void;
   readonly #isNeeded: () => boolean;
   #timer: Timer | undefined;
 
-  /** `limitsMs` are the limits to keep; with none that is finite, nothing ever runs. */
+  /** `limitsMs` are the limits to keep. `look` hears how late it was called, too. */
   constructor(
     limitsMs: readonly number[],
     clock: Clock,
-    look: (now: number) => void,
+    look: (now: number, lateMs: number) => void,
     isNeeded: () => boolean,
   ) {
     const shortest = Math.min(...limitsMs);
-    this.#everyMs =
-      shortest === Number.POSITIVE_INFINITY
-        ? shortest
-        : Math.min(MAX_EVERY_MS, Math.max(MIN_EVERY_MS, Math.floor(shortest / SHARE)));
+    this.#everyMs = Math.min(MAX_EVERY_MS, Math.max(MIN_EVERY_MS, Math.floor(shortest / SHARE)));
     this.#clock = clock;
     this.#look = look;
     this.#isNeeded = isNeeded;
@@ -36,10 +33,12 @@ export class Sweep {
 
   /** Starts the timer if it does not run. */
   start(): void {
-    if (this.#timer !== undefined || this.#everyMs === Number.POSITIVE_INFINITY) return;
+    if (this.#timer !== undefined) return;
+    const dueAt = this.#clock.now() + this.#everyMs;
     this.#timer = this.#clock.after(this.#everyMs, () => {
       this.#timer = undefined;
-      this.#look(this.#clock.now());
+      const now = this.#clock.now();
+      this.#look(now, Math.max(0, now - dueAt));
       if (this.#isNeeded()) this.start();
     });
   }

@@ -1,140 +1,259 @@
 /**
- * Callers who wait for a lease: first come, first served, each with its own deadline and signal. Who gets which
- * socket is decided elsewhere.
+ * Callers who wait for a lease: who is served next, how long each may wait, how many may, and who is refused when
+ * there are more than the sockets can serve. Who gets which socket is decided elsewhere.
+ *
+ * A caller leaves the queue when a socket is found for it, and may still be unsettled then, while a hook prepares
+ * that socket. It stands apart: its signal and its deadline hold as before, and it may come back to its old place.
+ *
+ *     wait ─► queue, a list for each priority ─shift─► apart ─► resolved
+ *                         ▲                              │
+ *                         └───────────requeue────────────┘
  */
 import { onAbort } from '../abort.ts';
 import type { Clock, ProcessHold, Timer } from '../clock.ts';
+import type { Trace } from './trace.ts';
+import { Waiter, WaiterList } from './waiter-list.ts';
 
-/** One caller who waits. */
-export interface Waiter<T> {
-  readonly since: number;
-  readonly deadlineAt: number;
-  readonly resolve: (value: T) => void;
-  readonly reject: (reason: unknown) => void;
-  /** Undoes the signal's listener and the caller's own timer. */
-  release: (() => void) | undefined;
-  next: Waiter<T> | undefined;
-  previous: Waiter<T> | undefined;
-  isWaiting: boolean;
-}
+export type { Waiter } from './waiter-list.ts';
 
 /** Bounds of one wait. */
 export interface WaitOptions {
   readonly signal?: AbortSignal | undefined;
   /** In ms; the pool's `acquireTimeoutMs` when left out. */
   readonly timeoutMs?: number | undefined;
+  /**
+   * From -10 to 10; higher is served first, and each level is worth one second of waiting, so that nobody waits for
+   * ever. Default: 0.
+   */
+  readonly priority?: number | undefined;
 }
 
+/** Bounds of every wait. */
+export interface WaitBounds {
+  readonly acquireTimeoutMs: number;
+  /** Whoever comes when so many wait is refused. */
+  readonly maxWaiting: number;
+  /** `Infinity`: nobody is refused for having waited. */
+  readonly shedAfterMs: number;
+}
+
+/** What the queue asks, and whom it tells. A waiter that comes with a call has left the queue: reject it. */
+export interface WaitHooks<T> {
+  /** Its time is up. */
+  readonly onTimeout: (waiter: Waiter<T>) => void;
+  /** There are too many: it came last, or has waited too long. */
+  readonly onShed: (waiter: Waiter<T>, why: 'full' | 'overload') => void;
+  /** One has given up, and has been rejected. */
+  readonly onCancelled: () => void;
+  /** One who was in the queue has left unserved: its time, its signal or overload did it. */
+  readonly onGone: () => void;
+  /** Whether every socket that may exist is in use. Asked between two events, never while a socket changes hands. */
+  readonly isExhausted: () => boolean;
+}
+
+// So long must a waiter of the next lower priority have waited more to be served first.
+const LEVEL_MS = 1_000;
+
 /**
- * A doubly linked queue. Waiters with the pool's own timeout share one timer: they stand in the order of their
- * deadlines, so looking at the first ones is enough.
+ * The one with the smallest `since − priority × 1 s` is served next. All age at the same rate, so this order never
+ * changes, and comparing the heads of the lists is enough.
+ *
+ * Overload is handled as in Facebook's "Fail at Scale" (ACM Queue, 2015), adaptive LIFO with controlled delay. When
+ * the queue has not been empty for `shedAfterMs` and all sockets are in use, it stands, until it is empty. While it
+ * stands the newest of the list whose turn it is goes first, because its caller surely is still there, and whoever
+ * has waited for `shedAfterMs` is refused.
  */
 export class Waiters<T> {
-  readonly #timeoutMs: number;
+  readonly #bounds: WaitBounds;
   readonly #clock: Clock;
   readonly #hold: ProcessHold;
-  readonly #hooks: {
-    readonly onTimeout: (waiter: Waiter<T>) => void;
-    readonly onGone: () => void;
-  };
-  #first: Waiter<T> | undefined;
-  #last: Waiter<T> | undefined;
+  readonly #hooks: WaitHooks<T>;
+  // Priority 0. Most queues have no other one.
+  readonly #usual: WaiterList<T> = new WaiterList(0);
+  readonly #lists: WaiterList<T>[] = [this.#usual];
+  // Off the queue, and unsettled.
+  readonly #apart: WaiterList<T> = new WaiterList(0);
   #size = 0;
+  // Shared by all who have the pool's own time limit.
   #timer: Timer | undefined;
+  #look: Timer | undefined;
+  // Since when the queue has not been empty.
+  #filledAt = 0;
+  #isStanding = false;
+  // One for all waiters, instead of a closure each.
+  readonly #leave = (waiter: Waiter<T>): void => {
+    const { list } = waiter;
+    if (list === undefined) return;
+    list.remove(waiter);
+    if (list !== this.#apart) this.#onLeft();
+    waiter.deafen?.();
+    waiter.deafen = undefined;
+    waiter.timer?.cancel();
+    waiter.timer = undefined;
+  };
 
-  constructor(
-    timeoutMs: number,
-    clock: Clock,
-    hold: ProcessHold,
-    hooks: {
-      /** Rejects a waiter whose time is up; it has left the queue. */
-      readonly onTimeout: (waiter: Waiter<T>) => void;
-      /** Somebody left without having been served. */
-      readonly onGone: () => void;
-    },
-  ) {
-    this.#timeoutMs = timeoutMs;
+  constructor(bounds: WaitBounds, clock: Clock, hold: ProcessHold, hooks: WaitHooks<T>) {
+    this.#bounds = bounds;
     this.#clock = clock;
     this.#hold = hold;
     this.#hooks = hooks;
   }
 
+  /** How many are in the queue. */
   get size(): number {
     return this.#size;
   }
 
-  /** How long the first one has waited, in ms; 0 when nobody waits. */
+  /** How long the one who has waited longest has been in the queue, in ms; 0 when it is empty. */
   oldestMs(now: number): number {
-    return this.#first === undefined ? 0 : now - this.#first.since;
+    let since = now;
+    for (const { first } of this.#lists) {
+      if (first !== undefined && first.since < since) since = first.since;
+    }
+    return now - since;
   }
 
-  /** Joins the queue. */
-  wait(options: WaitOptions | undefined): Promise<T> {
+  /** Joins the queue, or is refused at once. */
+  wait(options: WaitOptions | undefined, trace: Trace | undefined): Promise<T> {
     const since = this.#clock.now();
     return new Promise((resolve, reject) => {
-      const waiter: Waiter<T> = {
+      const waiter = new Waiter<T>(
         since,
-        deadlineAt: since + (options?.timeoutMs ?? this.#timeoutMs),
+        options?.timeoutMs ?? this.#bounds.acquireTimeoutMs,
+        options?.priority ?? 0,
+        trace,
+        this.#leave,
         resolve,
         reject,
-        release: undefined,
-        next: undefined,
-        previous: this.#last,
-        isWaiting: true,
-      };
-      if (this.#last === undefined) this.#first = waiter;
-      else this.#last.next = waiter;
-      this.#last = waiter;
-      this.#size += 1;
-      if (this.#size === 1) this.#hold.take();
-      if (options === undefined) this.#armShared(waiter.deadlineAt);
-      else this.#bound(waiter, options);
+      );
+      if (this.#size >= this.#bounds.maxWaiting) {
+        this.#apart.push(waiter);
+        this.#hooks.onShed(waiter, 'full');
+        return;
+      }
+      this.#listOf(waiter.priority).push(waiter);
+      this.#onEntered(since);
+      if (options !== undefined) this.#bound(waiter, options);
+      else if (this.#timer === undefined) this.#armShared(waiter.deadlineAt);
     });
   }
 
-  /** Takes the first one off the queue. */
+  /** Takes the next one off the queue: to be resolved, rejected or put back. */
   shift(): Waiter<T> | undefined {
-    const waiter = this.#first;
-    if (waiter !== undefined) this.#remove(waiter);
+    const waiter = this.#next();
+    if (waiter !== undefined) this.#setApart(waiter);
     return waiter;
   }
 
-  /** Rejects everybody who waits now. */
+  /** Whether it still waits, in the queue or apart. */
+  isWanted(waiter: Waiter<T>): boolean {
+    return waiter.list !== undefined;
+  }
+
+  /** Gives its old place back to one that was taken off the queue, unless it is settled. */
+  requeue(waiter: Waiter<T>): void {
+    if (waiter.list !== this.#apart) return;
+    this.#apart.remove(waiter);
+    this.#listOf(waiter.priority).putBack(waiter);
+    this.#onEntered(this.#clock.now());
+  }
+
+  /** Rejects one, wherever it waits. */
+  reject(waiter: Waiter<T>, error: unknown): void {
+    waiter.reject(error);
+  }
+
+  /** Rejects everybody who waits now, in the queue or apart. */
   rejectAll(reason: (waiter: Waiter<T>) => unknown): void {
-    for (const waiter of this.#listed(() => true)) {
-      if (!waiter.isWaiting) continue;
-      const error = reason(waiter);
-      this.#remove(waiter);
-      waiter.reject(error);
+    const waiters: Waiter<T>[] = [];
+    for (const { first } of [...this.#lists, this.#apart]) {
+      for (let waiter = first; waiter !== undefined; waiter = waiter.next) waiters.push(waiter);
+    }
+    for (const waiter of waiters) {
+      if (this.isWanted(waiter)) waiter.reject(reason(waiter));
     }
   }
 
-  /** Stops the shared timer. Nobody may wait any more. */
+  /** Stops every timer. Nobody may wait any more. */
   end(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
+    this.#look?.cancel();
+    this.#look = undefined;
   }
 
+  // ---- places --------------------------------------------------------------------------------------------
+
+  #listOf(priority: number): WaiterList<T> {
+    if (priority === 0) return this.#usual;
+    let list = this.#lists.find((one) => one.priority === priority);
+    if (list === undefined) {
+      list = new WaiterList(priority);
+      this.#lists.push(list);
+    }
+    return list;
+  }
+
+  #next(): Waiter<T> | undefined {
+    let next = this.#usual.first;
+    if (this.#lists.length > 1) {
+      for (const { first } of this.#lists) {
+        if (first !== undefined && (next === undefined || isAhead(first, next))) next = first;
+      }
+    }
+    return this.#isStanding ? next?.list?.last : next;
+  }
+
+  #setApart(waiter: Waiter<T>): void {
+    const { list } = waiter;
+    if (list === undefined || list === this.#apart) return;
+    list.remove(waiter);
+    this.#apart.push(waiter);
+    this.#onLeft();
+  }
+
+  #onEntered(now: number): void {
+    this.#size += 1;
+    if (this.#size > 1) return;
+    this.#hold.take();
+    this.#filledAt = now;
+    this.#armLook(now + this.#bounds.shedAfterMs);
+  }
+
+  #onLeft(): void {
+    this.#size -= 1;
+    if (this.#size > 0) return;
+    this.#hold.drop();
+    this.#isStanding = false;
+  }
+
+  // ---- signals and deadlines -----------------------------------------------------------------------------
+
   #bound(waiter: Waiter<T>, { signal, timeoutMs }: WaitOptions): void {
-    const leave = (): void => {
-      if (!waiter.isWaiting) return;
-      this.#remove(waiter);
-      waiter.reject(signal?.reason);
-      this.#hooks.onGone();
-    };
-    const stop = signal === undefined ? undefined : onAbort(signal, leave);
-    let timer: Timer | undefined;
+    if (signal !== undefined) waiter.deafen = onAbort(signal, () => this.#cancel(waiter, signal));
     if (timeoutMs === undefined) this.#armShared(waiter.deadlineAt);
     else {
       // One turn: a socket may have come back while our own loop was blocked.
-      timer = this.#clock.after(timeoutMs, () => this.#clock.turn(() => this.#expire(waiter)));
+      waiter.timer = this.#clock.after(timeoutMs, () => this.#clock.turn(() => this.#expire(waiter)));
     }
-    waiter.release = () => {
-      stop?.();
-      timer?.cancel();
-    };
   }
 
+  #cancel(waiter: Waiter<T>, signal: AbortSignal): void {
+    // Whoever hears of the same signal first may have settled it.
+    if (!this.isWanted(waiter)) return;
+    waiter.reject(signal.reason);
+    this.#hooks.onCancelled();
+    this.#hooks.onGone();
+  }
+
+  #expire(waiter: Waiter<T>): void {
+    if (!this.isWanted(waiter)) return;
+    this.#setApart(waiter);
+    this.#hooks.onTimeout(waiter);
+    this.#hooks.onGone();
+  }
+
+  /** Left as it is when those it was armed for are served: one timer for each `acquireTimeoutMs` at most. */
   #armShared(at: number): void {
     if (this.#timer !== undefined || at === Number.POSITIVE_INFINITY) return;
     this.#timer = this.#clock.after(at - this.#clock.now(), () => this.#clock.turn(() => this.#expireDue()));
@@ -143,41 +262,81 @@ export class Waiters<T> {
   #expireDue(): void {
     this.#timer = undefined;
     const now = this.#clock.now();
-    // Listed first: somebody who hears of it may change the queue.
-    for (const waiter of this.#listed(({ deadlineAt }) => deadlineAt <= now)) this.#expire(waiter);
+    const due: Waiter<T>[] = [];
     let nextAt = Number.POSITIVE_INFINITY;
-    for (let waiter = this.#first; waiter !== undefined; waiter = waiter.next) {
-      nextAt = Math.min(nextAt, waiter.deadlineAt);
+    for (const list of [...this.#lists, this.#apart]) {
+      for (let waiter = list.first; waiter !== undefined; waiter = waiter.next) {
+        if (waiter.timer !== undefined) continue;
+        if (waiter.deadlineAt <= now) due.push(waiter);
+        else {
+          nextAt = Math.min(nextAt, waiter.deadlineAt);
+          // In the queue they stand in the order of their deadlines.
+          if (list !== this.#apart) break;
+        }
+      }
     }
+    // Armed first: somebody who hears of an end may join the queue, with a later deadline.
     this.#armShared(nextAt);
+    for (const waiter of due) this.#expire(waiter);
   }
 
-  #listed(isMeant: (waiter: Waiter<T>) => boolean): Waiter<T>[] {
-    const list: Waiter<T>[] = [];
-    for (let waiter = this.#first; waiter !== undefined; waiter = waiter.next) {
-      if (isMeant(waiter)) list.push(waiter);
+  // ---- overload ------------------------------------------------------------------------------------------
+
+  /** Left as it is when the queue empties, as the shared timer. */
+  #armLook(at: number): void {
+    if (this.#look !== undefined || at === Number.POSITIVE_INFINITY) return;
+    // One turn, as for a deadline.
+    this.#look = this.#clock.after(at - this.#clock.now(), () => {
+      this.#clock.turn(() => this.#lookForOverload(at));
+    });
+  }
+
+  #lookForOverload(dueAt: number): void {
+    this.#look = undefined;
+    if (this.#size === 0) return;
+    const { shedAfterMs } = this.#bounds;
+    const now = this.#clock.now();
+    if (!this.#isStanding && now < this.#filledAt + shedAfterMs) {
+      this.#armLook(this.#filledAt + shedAfterMs);
+      return;
     }
-    return list;
+    // When our own loop was blocked for so long, it is we who kept them waiting.
+    const wasBlocked = now - dueAt >= shedAfterMs;
+    this.#isStanding = !wasBlocked && this.#hooks.isExhausted();
+    if (this.#isStanding) {
+      this.#shedOld(now);
+      return;
+    }
+    this.#armLook(now + shedAfterMs);
   }
 
-  #expire(waiter: Waiter<T>): void {
-    if (!waiter.isWaiting) return;
-    this.#remove(waiter);
-    this.#hooks.onTimeout(waiter);
-    this.#hooks.onGone();
+  #shedOld(now: number): void {
+    const { shedAfterMs } = this.#bounds;
+    const old: Waiter<T>[] = [];
+    let nextAt = now + shedAfterMs;
+    for (const { first } of this.#lists) {
+      for (let waiter = first; waiter !== undefined; waiter = waiter.next) {
+        if (waiter.since + shedAfterMs > now) {
+          nextAt = Math.min(nextAt, waiter.since + shedAfterMs);
+          break;
+        }
+        old.push(waiter);
+      }
+    }
+    this.#armLook(nextAt);
+    for (const waiter of old) {
+      // Somebody who heard of the one before may have brought a socket.
+      if (waiter.list === undefined || waiter.list === this.#apart) continue;
+      this.#setApart(waiter);
+      this.#hooks.onShed(waiter, 'overload');
+      this.#hooks.onGone();
+    }
   }
+}
 
-  #remove(waiter: Waiter<T>): void {
-    waiter.isWaiting = false;
-    if (waiter.previous === undefined) this.#first = waiter.next;
-    else waiter.previous.next = waiter.next;
-    if (waiter.next === undefined) this.#last = waiter.previous;
-    else waiter.next.previous = waiter.previous;
-    waiter.next = undefined;
-    waiter.previous = undefined;
-    waiter.release?.();
-    waiter.release = undefined;
-    this.#size -= 1;
-    if (this.#size === 0) this.#hold.drop();
-  }
+/** Whether the first is served before the second, each being the head of a list. */
+function isAhead<T>(one: Waiter<T>, other: Waiter<T>): boolean {
+  const lead = other.since - other.priority * LEVEL_MS - (one.since - one.priority * LEVEL_MS);
+  // At par, who has waited longer.
+  return lead > 0 || (lead === 0 && one.since < other.since);
 }

@@ -4,8 +4,10 @@
 
 /**
  * - `idle`: rested longer than `idleTimeoutMs`
- * - `surplus`: came back while `maxIdle` others rested
+ * - `surplus`: came back while `maxIdle` others rested, or `resize()` left no place for it
  * - `lifetime`: older than `maxLifetimeMs`
+ * - `uses`: lent `maxUses` times
+ * - `reset`: opened before `pool.reset()` was called
  * - `heartbeat`: missed its pings, or failed the check at borrow
  * - `peer-closed`: the server ended the connection
  * - `peer-reset`: the server or the network broke it
@@ -15,6 +17,8 @@
  * - `timeout`: a read, write or frame took too long
  * - `protocol`: the bytes could not be decoded
  * - `failed`: a `use` callback threw
+ * - `hook`: `onAcquire` or `onRelease` threw, took too long, or left a reply unread
+ * - `leaked`: its lease was garbage-collected without having been released
  * - `destroyed`: the caller asked for it
  * - `detached`: the caller took the raw socket away
  * - `shutdown`: the pool closed
@@ -23,6 +27,8 @@ export type CloseReason =
   | 'idle'
   | 'surplus'
   | 'lifetime'
+  | 'uses'
+  | 'reset'
   | 'heartbeat'
   | 'peer-closed'
   | 'peer-reset'
@@ -32,6 +38,8 @@ export type CloseReason =
   | 'timeout'
   | 'protocol'
   | 'failed'
+  | 'hook'
+  | 'leaked'
   | 'destroyed'
   | 'detached'
   | 'shutdown';

@@ -11,6 +11,7 @@
  * The socket flows in all three, because a paused socket never shows its FIN; only a lease that does not read
  * makes it pause.
  */
+import { AsyncResource } from 'node:async_hooks';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { isUint8Array } from 'node:util/types';
@@ -116,6 +117,9 @@ const NOTHING_SENT: Call = {
   readsBefore: Number.POSITIVE_INFINITY,
 };
 
+// Whole milliseconds: V8 makes an object of any other number, for each of ten thousand sockets.
+const LONG_AGO = -1_000_000;
+
 // What most sockets at rest have none of, shared, so that ten thousand of them stay small.
 const NO_BYTES: ByteQueue = new ByteQueue();
 const NO_FRAMES: Inbox<never> = new Inbox();
@@ -170,6 +174,8 @@ export class Connection<In, Out> implements Judge {
   lastReadAt: number;
   /** When a byte was last read on somebody's behalf, in whole ms: pings do not count as use. */
   lastUsedAt: number;
+  /** When it was last shown, without a byte, that the peer had not ended it, in whole ms; see `proved`. */
+  provenAt: number = LONG_AGO;
 
   readonly #profile: ConnectionProfile<In, Out>;
   readonly #codec: Codec<In, Out>;
@@ -267,6 +273,16 @@ export class Connection<In, Out> implements Judge {
   get diedYoung(): boolean {
     const reason = this.#ending?.reason;
     return reason !== undefined && PEERS_DOING.has(reason) && !this.#isProven && this.#isYoung();
+  }
+
+  /** Whether somebody waits for a frame. */
+  get isAwaited(): boolean {
+    return this.#receivers.size > 0;
+  }
+
+  /** The event loop was given its two turns, in which an end that the kernel knew of would have been read. */
+  proved(now: number): void {
+    this.provenAt = Math.floor(now);
   }
 
   /** Hands the connection to a lease. */
@@ -418,7 +434,10 @@ export class Connection<In, Out> implements Judge {
     this.#socket.destroy();
   }
 
-  /** Gives the raw socket away for good: paused, with no listener of ours, bytes not yet decoded put back. */
+  /**
+   * Gives the raw socket away for good: paused, with no listener of ours, bytes not yet decoded put back. From now on
+   * its events run in the async context of the caller, not in that in which it was opened.
+   */
   detach(): Socket {
     if (!this.isOpen) throw this.#lost(undefined);
     if (!this.#inbox.isEmpty || this.#receivers.size > 0) {
@@ -446,6 +465,7 @@ export class Connection<In, Out> implements Judge {
     Reflect.deleteProperty(socket, CONNECTION);
     if (this.#bytes.length > 0) socket.unshift(this.#bytes.takeAll());
     socket.ref?.();
+    socket.emit = AsyncResource.bind(socket.emit.bind(socket));
     this.#onSocketClose();
     return socket as unknown as Socket;
   }

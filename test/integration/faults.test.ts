@@ -201,7 +201,7 @@ describeWithServers('a pool and', () => {
 
     /** For scheduling only; a verdict that our own late event loop put off may come that much later. */
     const tolerance = (diary: Diary) =>
-      diary.of('suspended').reduce((sum, event) => sum + event.lateMs + HEARTBEAT.timeoutMs, 200);
+      diary.of('stalled').reduce((sum, event) => sum + event.lateMs + HEARTBEAT.timeoutMs, 200);
 
     test('is found by heartbeats within interval × misses + timeout, and serves again when it goes on', async () => {
       const { pool, diary } = open({ min: 4, max: 6, heartbeat: HEARTBEAT });
@@ -326,7 +326,9 @@ describeWithServers('a pool and', () => {
       await until(() => dialing.stats().dialing === 2, 'dials are under way');
       const begun = performance.now();
       const pools = [resting, pinging, dialing];
-      expect(await Promise.all(pools.map((pool) => pool.close()))).toEqual(Array(3).fill({ forced: 0 }));
+      expect(await Promise.all(pools.map((pool) => pool.close()))).toEqual(
+        Array(3).fill({ forced: 0, holders: [] }),
+      );
       figure(`paused: closed in ${Math.round(performance.now() - begun)} ms`);
       // Far less than the ten seconds that leases would be given.
       expect(performance.now() - begun).toBeLessThan(5_000);
@@ -362,9 +364,7 @@ describeWithServers('a pool and', () => {
       await iptables('-A');
       await until(() => pool.stats().closedBy.heartbeat !== undefined, 'a socket is found dead');
       await until(() => (pool.stats().closedBy.heartbeat ?? 0) >= 2, 'both are found dead');
-      const late = diary
-        .of('suspended')
-        .reduce((sum, event) => sum + event.lateMs + heartbeat.timeoutMs, 200);
+      const late = diary.of('stalled').reduce((sum, event) => sum + event.lateMs + heartbeat.timeoutMs, 200);
       figure(
         `dropped: found ${timesToDetection(diary).map(Math.round).join(', ')} ms after their last byte (bound ${boundMs})`,
       );

@@ -66,7 +66,7 @@ export function setUp(options: Options = {}, net: FakeNet = new FakeNet()): Worl
   for (const event of ['opened', 'dialFailed', 'acquired', 'acquireFailed', 'released', 'pinged'] as const)
     pool.on(event, () => told.push(event));
   pool.on('pingMissed', ({ missed }) => told.push(`pingMissed:${missed}`));
-  pool.on('suspended', () => told.push('suspended'));
+  pool.on('stalled', () => told.push('stalled'));
   pool.on('closed', ({ reason }) => told.push(`closed:${reason}`));
   pool.on('poolClosed', () => told.push('poolClosed'));
   const world: World = {

@@ -20,7 +20,9 @@ describe('the options', () => {
   it('have the defaults of the design', () => {
     expect(DEFAULTS).toEqual({
       min: 0,
+      minIdle: 0,
       max: 10,
+      maxConnecting: 4,
       connectTimeoutMs: 5_000,
       acquireTimeoutMs: 30_000,
       readTimeoutMs: 60_000,
@@ -28,17 +30,24 @@ describe('the options', () => {
       frameTimeoutMs: 30_000,
       idleTimeoutMs: 55_000,
       maxLifetimeMs: 1_800_000,
+      hookTimeoutMs: 5_000,
       heartbeat: { intervalMs: 30_000, timeoutMs: 5_000, maxMissed: 2 },
       retry: { retries: 3, baseMs: 100, capMs: 2_000 },
     });
+    const { max, min, minIdle, ...TIMES } = DEFAULTS;
     const resolved = resolveOptions(VALID);
     expect(resolved).toMatchObject({
-      ...DEFAULTS,
-      maxIdle: 10,
+      ...TIMES,
+      sizes: { min, minIdle, maxIdle: 10, max },
+      maxWaiting: Number.POSITIVE_INFINITY,
+      maxUses: Number.POSITIVE_INFINITY,
+      shedAfterMs: Number.POSITIVE_INFINITY,
+      leakAfterMs: Number.POSITIVE_INFINITY,
+      detectDeadlocks: false,
       endpoint: { kind: 'tcp', ...{ port: 7_000 } },
     });
     expect(Object.isFrozen(resolved)).toBe(true);
-    expect(resolveOptions({ ...VALID, max: 3 }).maxIdle).toBe(3);
+    expect(resolveOptions({ ...VALID, max: 3 }).sizes.maxIdle).toBe(3);
   });
 
   it('left out and given as undefined are the same', () => {
@@ -154,7 +163,11 @@ describe('the options', () => {
     ['connectionLimit', 'max'],
     ['maxLifetimeSeconds', 'maxLifetimeMs'],
     ['maximumPoolSize', 'max'],
-    ['minimumIdle', 'min'],
+    ['minimumIdle', 'minIdle'],
+    ['leakDetectionThreshold', 'leakAfterMs'],
+    ['maxWaitingClients', 'maxWaiting'],
+    ['maxQueue', 'maxWaiting'],
+    ['queueLimit', 'maxWaiting'],
     ['connectionTimeout', 'acquireTimeoutMs'],
     ['idleTimeout', 'idleTimeoutMs'],
     ['maxLifetime', 'maxLifetimeMs'],

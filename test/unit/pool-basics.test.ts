@@ -49,7 +49,7 @@ describe('a pool', () => {
     await pool.ready();
     const closing = pool.close();
     await clock.advance(1_000);
-    expect(await closing).toEqual({ forced: 0 });
+    expect(await closing).toMatchObject({ forced: 0 });
     expect(net.openSockets).toBe(0);
     expect(clock.pendingTimers).toBe(0);
   });

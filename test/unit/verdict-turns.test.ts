@@ -35,7 +35,7 @@ describe('a verdict that falls due while something waits in the kernel', () => {
       settings,
       clock,
       () => 0,
-      () => told.push('suspended'),
+      () => told.push('stalled'),
     );
     const beat = heartbeat.watch(target);
     await clock.advance(1_050);

@@ -40,9 +40,9 @@ class Socket implements HeartbeatTarget {
 
 function setUp(settings: Partial<typeof SETTINGS> = {}, random: () => number = () => 0) {
   const clock = new VirtualClock();
-  const suspended: number[] = [];
+  const stalled: number[] = [];
   const heartbeat = new Heartbeat({ ...SETTINGS, ...settings }, clock, random, (lateMs) =>
-    suspended.push(lateMs),
+    stalled.push(lateMs),
   );
   const socket = new Socket(clock);
   const beat = heartbeat.watch(socket);
@@ -50,7 +50,7 @@ function setUp(settings: Partial<typeof SETTINGS> = {}, random: () => number = (
     target.reads();
     return heartbeat.answered(of);
   };
-  return { clock, heartbeat, socket, beat, suspended, answer };
+  return { clock, heartbeat, socket, beat, stalled, answer };
 }
 
 describe('the heartbeat', () => {
@@ -155,24 +155,24 @@ describe('the heartbeat', () => {
   });
 
   it('pings again instead of passing a verdict when our own loop was blocked', async () => {
-    const { clock, socket, suspended, answer } = setUp({ maxMissed: 1 });
+    const { clock, socket, stalled, answer } = setUp({ maxMissed: 1 });
     await clock.advance(1_050);
     clock.freeze(5_000);
     await clock.advance(0);
     expect(socket.told).toEqual(['ping 1000', 'ping 6050']);
-    expect(suspended).toEqual([4_950]);
+    expect(stalled).toEqual([4_950]);
     answer();
     await clock.advance(500);
     expect(socket.told.length).toBe(2);
   });
 
   it('passes the verdict when the loop was late by less than a stall', async () => {
-    const { clock, socket, suspended } = setUp({ maxMissed: 1 });
+    const { clock, socket, stalled } = setUp({ maxMissed: 1 });
     await clock.advance(1_050);
     clock.freeze(200);
     await clock.advance(0);
     expect(socket.told).toEqual(['ping 1000', 'dead 1']);
-    expect(suspended).toEqual([]);
+    expect(stalled).toEqual([]);
   });
 
   it('allows no miss to a target that somebody waits for', async () => {

@@ -19,10 +19,10 @@ describe('after its end', () => {
   it('a pool has told what was untold, and keeps none of its listeners', () => {
     const told: number[] = [];
     const announcer = new Announcer();
-    announcer.on('suspended', ({ lateMs }) => told.push(lateMs));
-    announcer.tell('suspended', () => ({ lateMs: 7 }));
+    announcer.on('stalled', ({ lateMs }) => told.push(lateMs));
+    announcer.tell('stalled', () => ({ lateMs: 7 }));
     announcer.end();
     expect(told).toEqual([7]);
-    expect(announcer.hears('suspended')).toBe(false);
+    expect(announcer.hears('stalled')).toBe(false);
   });
 });

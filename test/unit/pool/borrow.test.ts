@@ -207,11 +207,11 @@ describe('a pinged socket', () => {
     expect(peer.received).toBe('warm\nPING\n');
     world.clock.freeze(10_000);
     await world.now();
-    expect(world.told).toContain('suspended');
+    expect(world.told).toContain('stalled');
     expect(peer.received).toBe('warm\nPING\nPING\n');
     peer.write('PONG\nPONG\n');
     await world.now();
-    expect(world.pool.stats()).toMatchObject({ suspended: 1, closed: 0, idle: 1, pingMissed: 0 });
+    expect(world.pool.stats()).toMatchObject({ stalled: 1, closed: 0, idle: 1, pingMissed: 0 });
   });
 
   it('may be answered late by both pongs at once, and by nothing more', async () => {

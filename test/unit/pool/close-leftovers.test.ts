@@ -23,7 +23,7 @@ describe('close()', () => {
     expect(world.clock.pendingTimers).toBeGreaterThan(1);
     const closing = watch(world.pool.close());
     await world.now();
-    expect(closing.value).toEqual({ forced: 0 });
+    expect(closing.value).toMatchObject({ forced: 0 });
     expect(world.clock.pendingTimers).toBe(0);
     expect(world.clock.pendingTurns).toBe(0);
   });

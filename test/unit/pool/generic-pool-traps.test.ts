@@ -87,7 +87,7 @@ describe('generic-pool’s trap', () => {
     const before = world.net.dialedAt.length;
     const closing = watch(world.pool.close({ timeoutMs: 5_000 }));
     await world.pass(5_001);
-    expect(closing.value).toEqual({ forced: 1 });
+    expect(closing.value).toMatchObject({ forced: 1 });
     expect(world.net.dialedAt.length).toBe(before);
   });
 

@@ -18,15 +18,21 @@ describe('a handshake under a signal that was aborted before it began', () => {
     const reason = new Error('the pool has closed');
     let calls = 0;
     const shaking = watched(
-      handshake(new Slot<string, string>(1, NOBODY, NOBODY), connection, 60_000, AbortSignal.abort(reason), {
-        onConnect: async (lease) => {
-          calls += 1;
-          await lease.request('AUTH');
+      handshake(
+        new Slot<string, string>(1, 0, NOBODY, NOBODY),
+        connection,
+        60_000,
+        AbortSignal.abort(reason),
+        {
+          onConnect: async (lease) => {
+            calls += 1;
+            await lease.request('AUTH');
+          },
+          endpoint: 'fake:1',
+          connectTimeoutMs: 60_000,
+          clock,
         },
-        endpoint: 'fake:1',
-        connectTimeoutMs: 60_000,
-        clock,
-      }),
+      ),
     );
     await clock.flush();
     expect(shaking.outcome).toEqual({ state: 'rejected', reason });

@@ -16,7 +16,7 @@ function state(name: SlotStateName): SlotState<string, string> {
 }
 
 function slotIn(name: SlotStateName): Slot<string, string> {
-  const slot = new Slot<string, string>(1, {} as never, {} as never);
+  const slot = new Slot<string, string>(1, 0, {} as never, {} as never);
   slot.state = state(name);
   return slot;
 }
@@ -47,7 +47,7 @@ describe('a slot', () => {
   it.each(NAMES.filter((name) => name !== 'idle'))('is never lent while it is %s', (name) => {
     const tally = new SlotTally();
     const slot = slotIn(name);
-    expect(() => tally.lend(slot, {} as never, {} as never)).toThrow('bug: slot 1 cannot go');
+    expect(() => tally.lend(slot, {} as never)).toThrow('bug: slot 1 cannot go');
     expect(slot.state.name).toBe(name);
     expect(tally.count('leased')).toBe(0);
   });

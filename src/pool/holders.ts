@@ -1,0 +1,117 @@
+/**
+ * Who holds a lease, for how long, and where they took it: leases held too long, leases that were lost, and who
+ * still held one when the pool closed. Stacks and async contexts are the tracer's business; what becomes of the
+ * socket is the roster's.
+ */
+import type { Clock } from '../clock.ts';
+import type { LeaseHolder } from '../events.ts';
+import type { Announcer } from './announcer.ts';
+import { LostLeases } from './lost-leases.ts';
+import type { LeasedState, Slot } from './slot.ts';
+import type { Counters } from './stats.ts';
+
+/** A lease, without holding it. */
+interface Token<In, Out> {
+  readonly slot: Slot<In, Out>;
+  /** Which of the slot's leases it is. */
+  readonly use: number;
+}
+
+// Most leases are back long before: so few are watched that it costs nothing.
+const WATCH_AFTER_MS = 1_000;
+
+/** See the file's comment. */
+export class Holders<In, Out> {
+  readonly #leakAfterMs: number;
+  readonly #announcer: Announcer;
+  readonly #counters: Counters;
+  readonly #clock: Clock;
+  readonly #lost: LostLeases<Token<In, Out>>;
+  readonly #onLost: (slot: Slot<In, Out>) => void;
+  // Lost while a reply was still awaited: whoever awaits it shall have it.
+  readonly #orphans: Set<Token<In, Out>> = new Set();
+
+  constructor(
+    leakAfterMs: number,
+    announcer: Announcer,
+    counters: Counters,
+    clock: Clock,
+    /** Nobody can release this slot any more. */
+    onLost: (slot: Slot<In, Out>) => void,
+  ) {
+    this.#leakAfterMs = leakAfterMs;
+    this.#announcer = announcer;
+    this.#counters = counters;
+    this.#clock = clock;
+    this.#onLost = onLost;
+    this.#lost = new LostLeases((token) => this.#lose(token));
+  }
+
+  /** Looks at a slot that is leased. */
+  look(slot: Slot<In, Out>, state: LeasedState<In, Out>, now: number): void {
+    // A hook has it: see `hookTimeoutMs`.
+    if (state.hook !== undefined) return;
+    const heldMs = now - state.lentAt;
+    if (heldMs >= this.#leakAfterMs && !state.isTold) this.#tellLeaked(slot, state, heldMs, false);
+    if (state.lease === undefined || heldMs < WATCH_AFTER_MS) return;
+    this.#lost.watch(state.lease, { slot, use: slot.uses });
+    // From now on the pool holds it weakly.
+    state.lease = undefined;
+  }
+
+  /** Tries again to take back what was lost. */
+  sweep(): void {
+    for (const token of this.#orphans) {
+      this.#orphans.delete(token);
+      this.#lose(token);
+    }
+  }
+
+  /** A lease has ended. */
+  ended(slot: Slot<In, Out>, state: LeasedState<In, Out>, now: number): void {
+    const { trace } = state;
+    trace?.ended();
+    if (!state.isTold) return;
+    const heldMs = now - state.lentAt;
+    this.#announcer.tell('unleaked', () => ({ connectionId: slot.id, heldMs, stack: trace?.stack }), trace);
+  }
+
+  /** Who holds these slots. */
+  list(slots: Iterable<Slot<In, Out>>, now: number): LeaseHolder[] {
+    const holders: LeaseHolder[] = [];
+    for (const { id, state } of slots) {
+      if (state.name !== 'leased' || state.hook !== undefined) continue;
+      holders.push({ connectionId: id, heldMs: now - state.lentAt, stack: state.trace?.stack });
+    }
+    return holders;
+  }
+
+  /** Watches nothing any more. */
+  end(): void {
+    this.#lost.end();
+    this.#orphans.clear();
+  }
+
+  #lose(token: Token<In, Out>): void {
+    const { slot, use } = token;
+    const { state } = slot;
+    if (state.name !== 'leased' || slot.uses !== use) return;
+    if (state.connection.isAwaited) {
+      this.#orphans.add(token);
+      return;
+    }
+    this.#tellLeaked(slot, state, this.#clock.now() - state.lentAt, true);
+    this.#onLost(slot);
+  }
+
+  #tellLeaked(slot: Slot<In, Out>, state: LeasedState<In, Out>, heldMs: number, isLost: boolean): void {
+    const { trace } = state;
+    state.isTold = true;
+    this.#counters.leaked += 1;
+    this.#announcer.tell(
+      'leaked',
+      () => ({ connectionId: slot.id, heldMs, stack: trace?.stack, isLost }),
+      trace,
+    );
+  }
+}

@@ -1,0 +1,138 @@
+/**
+ * The user's hooks on sockets that are open: `onAcquire`, `onRelease`, `onClose`. Each gets a lease of its own, a
+ * signal and a limited time. Whatever it does, it can cost its own socket only; what follows from a failure is the
+ * roster's business. `onConnect` belongs to the dial: see handshake.ts.
+ */
+import type { Clock } from '../clock.ts';
+import { messageOf, PulsepoolError } from '../errors.ts';
+import type { CloseReason } from '../transport/close-reason.ts';
+import type { Connection } from '../transport/connection.ts';
+import { Lease } from './lease.ts';
+import type { Slot } from './slot.ts';
+
+/** What `onAcquire` and `onRelease` get beside the lease. */
+export interface HookContext {
+  /** Aborted when `hookTimeoutMs` has passed. */
+  readonly signal: AbortSignal;
+}
+
+/** What `onClose` gets beside the lease. */
+export interface CloseContext extends HookContext {
+  readonly reason: CloseReason;
+}
+
+/** A hook: it may use the lease until it returns, and must read every reply it asks for. */
+export type Hook<In, Out, Context> = (lease: Lease<In, Out>, context: Context) => void | Promise<void>;
+
+/** Those that were given. */
+export interface HookSet<In, Out> {
+  readonly onAcquire: Hook<In, Out, HookContext> | undefined;
+  readonly onRelease: Hook<In, Out, HookContext> | undefined;
+  readonly onClose: Hook<In, Out, CloseContext> | undefined;
+}
+
+/** What the hooks need. */
+export interface HooksParts<In, Out> {
+  readonly hooks: HookSet<In, Out>;
+  readonly hookTimeoutMs: number;
+  readonly endpoint: string;
+  readonly clock: Clock;
+}
+
+// A hook's lease goes back to nobody: the connection is looked at when the hook has returned.
+const NOWHERE = { takeBack: (): void => undefined };
+
+/** See the file's comment. */
+export class Hooks<In, Out> {
+  readonly #parts: HooksParts<In, Out>;
+
+  constructor(parts: HooksParts<In, Out>) {
+    this.#parts = parts;
+  }
+
+  get hasOnAcquire(): boolean {
+    return this.#parts.hooks.onAcquire !== undefined;
+  }
+
+  get hasOnRelease(): boolean {
+    return this.#parts.hooks.onRelease !== undefined;
+  }
+
+  get hasOnClose(): boolean {
+    return this.#parts.hooks.onClose !== undefined;
+  }
+
+  /** Prepares a socket for its caller. @throws PulsepoolError `ERR_HOOK` */
+  onAcquire(slot: Slot<In, Out>, connection: Connection<In, Out>): Promise<void> {
+    const { onAcquire } = this.#parts.hooks;
+    return this.#run('onAcquire', slot, connection, (lease, signal) => onAcquire?.(lease, { signal }));
+  }
+
+  /** Resets the session after its caller. @throws PulsepoolError `ERR_HOOK` */
+  onRelease(slot: Slot<In, Out>, connection: Connection<In, Out>): Promise<void> {
+    const { onRelease } = this.#parts.hooks;
+    return this.#run('onRelease', slot, connection, (lease, signal) => onRelease?.(lease, { signal }));
+  }
+
+  /** Says goodbye. @throws PulsepoolError `ERR_HOOK` */
+  onClose(slot: Slot<In, Out>, connection: Connection<In, Out>, reason: CloseReason): Promise<void> {
+    const { onClose } = this.#parts.hooks;
+    return this.#run('onClose', slot, connection, (lease, signal) => onClose?.(lease, { signal, reason }));
+  }
+
+  async #run(
+    name: string,
+    slot: Slot<In, Out>,
+    connection: Connection<In, Out>,
+    call: (lease: Lease<In, Out>, signal: AbortSignal) => void | Promise<void>,
+  ): Promise<void> {
+    const { clock, endpoint, hookTimeoutMs } = this.#parts;
+    const lease = new Lease<In, Out>(slot, connection, NOWHERE, 0);
+    const limit = new AbortController();
+    // One turn: what the hook waits for may already be in the kernel.
+    const timer = clock.after(hookTimeoutMs, () => {
+      clock.turn(() => limit.abort(tooSlow(name, endpoint, hookTimeoutMs)));
+    });
+    connection.serve();
+    try {
+      await new Promise<void>((resolve, reject) => {
+        limit.signal.addEventListener('abort', () => reject(limit.signal.reason), { once: true });
+        Promise.resolve(call(lease, limit.signal)).then(resolve, reject);
+      });
+      // onClose may have ended the socket itself, or seen the server do so: that is what it is for.
+      if (name !== 'onClose' && !connection.isClean) throw connection.error ?? unfinished(name, endpoint);
+    } catch (error) {
+      throw limit.signal.aborted ? limit.signal.reason : explain(name, error, endpoint);
+    } finally {
+      timer.cancel();
+      lease.finish();
+    }
+  }
+}
+
+function tooSlow(name: string, endpoint: string, limitMs: number): PulsepoolError {
+  return new PulsepoolError(
+    'ERR_HOOK',
+    `${name} did not finish within ${limitMs} ms on a socket to ${endpoint}.`,
+    {
+      retryable: true,
+      hint: 'The server is slow, or the hook waits for something else: see `hookTimeoutMs`.',
+    },
+  );
+}
+
+function unfinished(name: string, endpoint: string): PulsepoolError {
+  return new PulsepoolError('ERR_HOOK', `${name} returned with a socket to ${endpoint} that is not clean.`, {
+    retryable: false,
+    hint: 'Await every reply in the hook, and leave the lease as it is: throw to refuse the socket.',
+  });
+}
+
+function explain(name: string, error: unknown, endpoint: string): PulsepoolError {
+  if (error instanceof PulsepoolError && error.code === 'ERR_HOOK') return error;
+  return new PulsepoolError('ERR_HOOK', `${name} failed on a socket to ${endpoint}: ${messageOf(error)}`, {
+    retryable: error instanceof PulsepoolError && error.retryable,
+    hint: `${name} threw: see the cause. Its socket was closed; others were not touched.`,
+    cause: error,
+  });
+}
