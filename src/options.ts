@@ -73,7 +73,10 @@ export interface PoolOptions<In, Out> {
    * each that still found somebody waiting. Default: 4.
    */
   readonly maxConnecting?: number;
-  /** Callers that may wait; the next one is refused at once. Default: `Infinity`. */
+  /**
+   * Callers that may wait for a lease of somebody else's; the next one is refused at once. Those for whom there is a
+   * place, though its socket must be dialed or checked first, do not count. Default: `Infinity`.
+   */
   readonly maxWaiting?: number;
   /** DNS, TCP, TLS and `onConnect` together, in ms. Default: 5,000. */
   readonly connectTimeoutMs?: number;

@@ -87,7 +87,7 @@ export function acquireTimeoutError(story: AcquireStory): AcquireError {
 
 function timeoutHint({ counts, holding = 0, isFailing, isSuspended, max }: AcquireStory): string {
   if (isSuspended) return 'The pool is suspended: call resume() when the server can be used again.';
-  if (holding > 0) {
+  if (holding > 0 && counts.leased >= max) {
     return (
       `The caller itself holds ${holding} lease(s): when all holders wait like this, nobody goes on. ` +
       'Release one before asking for the next; see deadlockSuspected events.'

@@ -35,10 +35,13 @@ class DemandWindow {
 export class Demand {
   readonly #windows: Windows<DemandWindow> = new Windows(WINDOW_MS, new DemandWindow(), new DemandWindow());
 
-  /** A caller joins the queue while all sockets are leased. `missing` callers wait now, itself included. */
-  short(missing: number, now: number): void {
+  /**
+   * A caller joins the queue while all sockets are leased. `missing` callers wait now, itself included. `weight`: it
+   * stands for so many.
+   */
+  short(missing: number, now: number, weight = 1): void {
     this.#windows.rotate(now);
-    this.#windows.current.shortages.add(missing, 1);
+    this.#windows.current.shortages.add(missing, weight);
   }
 
   /** At most so many leases were held at once since the last call. */

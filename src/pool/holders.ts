@@ -95,7 +95,8 @@ export class Holders<In, Out> {
   #lose(token: Token<In, Out>): void {
     const { slot, use } = token;
     const { state } = slot;
-    if (state.name !== 'leased' || slot.uses !== use) return;
+    // A hook has it: it was given back.
+    if (state.name !== 'leased' || state.hook !== undefined || slot.uses !== use) return;
     if (state.connection.isAwaited) {
       this.#orphans.add(token);
       return;
@@ -106,8 +107,9 @@ export class Holders<In, Out> {
 
   #tellLeaked(slot: Slot<In, Out>, state: LeasedState<In, Out>, heldMs: number, isLost: boolean): void {
     const { trace } = state;
-    state.isTold = true;
-    this.#counters.leaked += 1;
+    if (!state.isTold) this.#counters.leaked += 1;
+    // One that is lost will not come back: nothing is to be told of its end but that its socket was closed.
+    state.isTold = !isLost;
     this.#announcer.tell(
       'leaked',
       () => ({ connectionId: slot.id, heldMs, stack: trace?.stack, isLost }),

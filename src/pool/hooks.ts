@@ -45,21 +45,15 @@ const NOWHERE = { takeBack: (): void => undefined };
 /** See the file's comment. */
 export class Hooks<In, Out> {
   readonly #parts: HooksParts<In, Out>;
+  readonly hasOnAcquire: boolean;
+  readonly hasOnRelease: boolean;
+  readonly hasOnClose: boolean;
 
   constructor(parts: HooksParts<In, Out>) {
     this.#parts = parts;
-  }
-
-  get hasOnAcquire(): boolean {
-    return this.#parts.hooks.onAcquire !== undefined;
-  }
-
-  get hasOnRelease(): boolean {
-    return this.#parts.hooks.onRelease !== undefined;
-  }
-
-  get hasOnClose(): boolean {
-    return this.#parts.hooks.onClose !== undefined;
+    this.hasOnAcquire = parts.hooks.onAcquire !== undefined;
+    this.hasOnRelease = parts.hooks.onRelease !== undefined;
+    this.hasOnClose = parts.hooks.onClose !== undefined;
   }
 
   /** Prepares a socket for its caller. @throws PulsepoolError `ERR_HOOK` */

@@ -42,6 +42,7 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
   readonly #clock: Clock;
   readonly #announcer: Announcer;
   #firstPings = 0;
+  #suspects = 0;
 
   constructor(parts: PingerParts, counters: Counters, announcer: Announcer, owner: PingerOwner<In, Out>) {
     const { clock, endpoint, heartbeat, random } = parts;
@@ -60,6 +61,11 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
     return this.#firstPings;
   }
 
+  /** Whether there is a slot that has missed a ping. */
+  get hasSuspects(): boolean {
+    return this.#suspects > 0;
+  }
+
   /** Watches a slot that has just been opened. */
   watch(slot: Slot<In, Out>): void {
     slot.beat = this.#heartbeat?.watch(slot);
@@ -68,6 +74,7 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
   /** Watches it no longer. */
   unwatch(slot: Slot<In, Out>): void {
     this.loseHope(slot);
+    this.#trust(slot);
     if (slot.beat === undefined) return;
     this.#heartbeat?.unwatch(slot.beat);
     slot.beat = undefined;
@@ -94,8 +101,8 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
 
   /** Ends one slot that has missed a ping, if there is one: its place is worth more than its hope. */
   endSuspect(slots: Iterable<Slot<In, Out>>): void {
-    for (const { beat, state } of slots) {
-      if (state.name === 'checking' && beat !== undefined && beat.missed > 0) {
+    for (const { beat, isSuspect, state } of slots) {
+      if (isSuspect && state.name === 'checking' && beat !== undefined) {
         state.connection.destroy('heartbeat', this.#unanswered(beat.missed));
         return;
       }
@@ -122,6 +129,7 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
     const { state, beat } = slot;
     if (state.name !== 'checking' || beat === undefined) return;
     this.loseHope(slot);
+    this.#trust(slot);
     const rttMs = this.#heartbeat?.answered(beat) ?? 0;
     slot.rttMs = Math.round(rttMs);
     this.#counters.pinged += 1;
@@ -132,6 +140,8 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
 
   onMissed(slot: Slot<In, Out>, missed: number): void {
     this.loseHope(slot);
+    if (!slot.isSuspect) this.#suspects += 1;
+    slot.isSuspect = true;
     this.#tellMissed(slot, missed);
     this.#owner.onDoubt();
   }
@@ -149,6 +159,12 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
     if (!slot.isFirstPing) return;
     slot.isFirstPing = false;
     this.#firstPings -= 1;
+  }
+
+  #trust(slot: Slot<In, Out>): void {
+    if (!slot.isSuspect) return;
+    slot.isSuspect = false;
+    this.#suspects -= 1;
   }
 
   #tellMissed(slot: Slot<In, Out>, missed: number): void {

@@ -76,6 +76,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
   readonly #retirement: Retirement<In, Out>;
   readonly #upkeep: Upkeep<In, Out>;
   readonly #idleLimit: IdleLimit = new IdleLimit();
+  readonly #maxUses: number;
   #sizes: Sizes;
   #lastId = 0;
   // Slots being checked for a waiter: likely to serve one soon.
@@ -97,11 +98,13 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
   // Of so many leases, one is measured, minus one: a power of two.
   #measureMask = 0;
   #acquiredBefore = 0;
+  #shortages = 0;
 
   constructor(parts: RosterParts<In, Out>, announcer: Announcer) {
     const { clock, endpoint, hold, sizes } = parts;
     this.#parts = parts;
     this.#sizes = sizes;
+    this.#maxUses = parts.maxUses;
     this.#bornAt = clock.now();
     this.#announcer = announcer;
     this.waiters = new Waiters(parts, clock, hold, {
@@ -111,7 +114,9 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
       },
       onShed: (waiter, why) => this.#refuse(waiter, why),
       onGone: () => this.#onWaiterGone(),
-      isExhausted: () => this.tally.count('leased') >= this.#sizes.max,
+      isExhausted: () =>
+        !this.dials.hasRoom && this.#shelf.size === 0 && !this.dials.isFailing && !this.#isSuspended,
+      spare: () => Math.max(0, this.#sizes.max - this.tally.count('leased')),
     });
     this.#readiness = new Readiness(sizes);
     this.#hooks = new Hooks(parts);
@@ -197,12 +202,17 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     }
     const lease = this.waiters.wait(options, trace);
     this.serve();
-    if (this.waiters.size > 0 && this.tally.count('leased') >= this.#sizes.max) {
-      const { clock } = this.#parts;
-      this.counters.demand.short(this.waiters.size, clock.now());
-      if (trace !== undefined) this.#suspectDeadlock(trace);
-    }
+    if (this.waiters.size > 0 && this.tally.count('leased') >= this.#sizes.max) this.#onShort(trace);
     return lease;
+  }
+
+  /** Somebody waits because all sockets are leased. */
+  #onShort(trace: Trace | undefined): void {
+    this.#shortages += 1;
+    if ((this.#shortages & this.#measureMask) === 0) {
+      this.counters.demand.short(this.waiters.size, this.#parts.clock.now(), this.#measureMask + 1);
+    }
+    if (trace !== undefined) this.#suspectDeadlock(trace);
   }
 
   /** A lease on a socket that is open and at rest, without waiting for anybody or for a dial. */
@@ -245,9 +255,12 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     }
     if (this.#announcer.hears('released')) this.#tellReleased(slot.id, state);
     this.#endLease(slot, state);
-    const isLast = slot.mustGo || (this.#isDraining && this.waiters.size === 0);
-    if (this.#hooks.hasOnRelease && !isLast) this.#cleanUp(slot, state);
+    if (this.#hooks.hasOnRelease && this.#mayServeAgain(slot)) this.#cleanUp(slot, state);
     else this.#backFromLease(slot, connection);
+  }
+
+  #mayServeAgain(slot: Slot<In, Out>): boolean {
+    return !(slot.mustGo || (this.#isDraining && this.waiters.size === 0));
   }
 
   /** Gives waiters what there is, and opens what is missing. Safe to call at any time. */
@@ -456,7 +469,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     connection.lastUsedAt = Math.floor(now);
     if ((this.counters.acquired & this.#measureMask) === 0) state.isMeasured = true;
     this.counters.acquired += 1;
-    if (slot.uses >= this.#parts.maxUses) this.#onLastUse(slot);
+    if (slot.uses >= this.#maxUses) this.#onLastUse(slot);
     return lease;
   }
 
@@ -577,7 +590,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
   }
 
   #giveToWaiter(slot: Slot<In, Out>, connection: Connection<In, Out>, now: number): void {
-    const waiter = this.waiters.shift();
+    const waiter = this.#hooks.hasOnAcquire ? this.waiters.shift() : this.waiters.take();
     // Whoever waited may have been refused at this very moment.
     if (waiter === undefined) {
       this.#offer(slot, connection);
@@ -622,7 +635,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
           else this.#backFromLease(slot, connection);
         },
         (error: PulsepoolError) => {
-          waiter.lastError = error;
+          waiter.losses = { count: waiter.losses?.count ?? 0, error };
           this.#onHookFailed(slot, connection, 'onAcquire', error);
         },
       )
@@ -632,13 +645,14 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
   /** The socket that a caller was about to get has ended. */
   #tryAgain(waiter: Waiter<Lease<In, Out>>): void {
     if (!this.waiters.isWanted(waiter)) return;
-    waiter.attempts += 1;
-    if (waiter.attempts <= this.#parts.retry.retries) {
+    const losses = { count: (waiter.losses?.count ?? 0) + 1, error: waiter.losses?.error };
+    waiter.losses = losses;
+    if (losses.count <= this.#parts.retry.retries) {
       this.waiters.requeue(waiter);
       return;
     }
     const now = this.#parts.clock.now();
-    this.waiters.reject(waiter, this.#failed(now - waiter.since, waiter.trace, waiter.lastError));
+    this.waiters.reject(waiter, this.#failed(now - waiter.since, waiter.trace, losses.error));
   }
 
   #onHookFailed(
@@ -771,6 +785,10 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
   }
 
   #grow(): void {
+    if (!this.dials.hasRoom) {
+      this.#endSuspect();
+      return;
+    }
     const { open } = this.tally;
     const isServing =
       open > 0 && open >= this.#readiness.floor && this.waiters.size + this.tally.count('leased') > 0;
@@ -789,7 +807,11 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
   /** A socket that missed a ping holds a place that a waiter needs: it is not worth another interval. */
   #endSuspect(): void {
     // A place that is about to be free, or a dial under way, serves a waiter each.
-    if (this.waiters.size <= this.tally.count('closing') + this.tally.count('dialing')) return;
+    if (
+      !this.#pinger.hasSuspects ||
+      this.waiters.size <= this.tally.count('closing') + this.tally.count('dialing')
+    )
+      return;
     this.#pinger.endSuspect(this.#slots);
   }
 
@@ -899,6 +921,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
   ): void {
     const { state } = slot;
     let trace: Trace | undefined;
+    let waiter: Waiter<Lease<In, Out>> | undefined;
     this.#endBorrowCheck(slot);
     this.#shelf.remove(slot);
     this.#pinger.unwatch(slot);
@@ -906,7 +929,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     if (state.name === 'leased') {
       trace = state.trace;
       if (state.hook === undefined) this.#endLease(slot, state);
-      if (state.waiter !== undefined) this.#tryAgain(state.waiter);
+      waiter = state.waiter;
       state.waiter = undefined;
     }
     this.tally.move(slot, { name: 'closing', connection, reason });
@@ -915,6 +938,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     const { endpoint } = this.#parts;
     const { id: connectionId, uses } = slot;
     this.#announcer.tell('closed', () => ({ connectionId, endpoint, reason, error, ageMs, uses }), trace);
+    if (waiter !== undefined) this.#tryAgain(waiter);
   }
 
   #learnIdleLimit(slot: Slot<In, Out>, connection: Connection<In, Out>): void {
@@ -954,6 +978,8 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     this.#measureMask = measureMask(acquired - this.#acquiredBefore);
     this.#acquiredBefore = acquired;
     this.#holders.sweep();
+    // The next rush begins with one dial again, however the last one ended.
+    if (this.waiters.size === 0) this.dials.learn(false);
     this.#retirement.step();
     this.serve();
   }

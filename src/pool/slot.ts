@@ -110,6 +110,8 @@ export class Slot<In, Out> implements ConnectionOwner, HeartbeatTarget {
   readonly generation: number;
   /** A ping is out and none has been missed: it will probably be back in a moment. */
   isFirstPing = false;
+  /** It has missed a ping. */
+  isSuspect = false;
   /** It is being checked for a waiter, who still counts on it. */
   isBorrowCheck = false;
   /** How long its last pong took, in whole ms. */

@@ -14,33 +14,43 @@ export interface TracerSettings {
 }
 
 // Frames of ours at the top of a stack say nothing; ten of the caller's are enough to find the place.
-const STACK_FRAMES = 16;
-const OWN_FRAME = /[\\/](?:pulsepool|src|dist)[\\/](?:pool[\\/])?(?:pool|roster|trace|request)\.[jt]s/;
+const STACK_FRAMES = 20;
+// By their whole path: a caller's own src/pool.ts must not be taken for ours.
+const OWN_FILES: readonly string[] = [
+  ...['pool', 'request', 'trace'].map((name) => `${new URL(name, import.meta.url).pathname}.`),
+  '/node_modules/p-retry/',
+  'node:internal/',
+];
 
 /** One call for a lease, and the lease that came of it. */
 export class Trace {
   readonly #context: AsyncResource = new AsyncResource('pulsepool.caller');
   readonly #place: { readonly stack?: string } | undefined;
-  readonly #asyncId: number;
-  readonly #parent: Trace | undefined;
+  readonly #stretch: Stretch | undefined;
+  #parent: Trace | undefined;
   #state: 'asking' | 'holding' | 'ended' = 'asking';
   /** Of its lease. */
   connectionId = 0;
   /** When it was lent, in ms of the clock. */
   lentAt = 0;
 
-  constructor(place: { readonly stack?: string } | undefined, asyncId: number, parent: Trace | undefined) {
+  constructor(
+    place: { readonly stack?: string } | undefined,
+    stretch: Stretch | undefined,
+    parent: Trace | undefined,
+  ) {
     this.#place = place;
-    this.#asyncId = asyncId;
+    this.#stretch = stretch;
     this.#parent = parent;
   }
 
   /** Where the lease was asked for, without our own frames. */
   get stack(): string | undefined {
-    const stack = this.#place?.stack;
-    if (stack === undefined) return undefined;
+    const stack: unknown = this.#place?.stack;
+    // A `prepareStackTrace` of the user's may make anything of it.
+    if (typeof stack !== 'string') return undefined;
     const frames = stack.split('\n').slice(1);
-    const first = frames.findIndex((frame) => !OWN_FRAME.test(frame));
+    const first = frames.findIndex((frame) => !OWN_FILES.some((file) => frame.includes(file)));
     return frames.slice(Math.max(0, first)).join('\n');
   }
 
@@ -71,23 +81,46 @@ export class Trace {
   }
 
   /**
-   * The nearest of its line, itself included, that may still matter to a call made in `asyncId`. Calls made in one
+   * The nearest of its line, itself included, that may still matter to a call made in `stretch`. Calls made in one
    * stretch without an `await` are beside each other, as are workers that one loop has started: none of them had
    * its lease when the next one asked.
    */
-  nearest(asyncId: number): Trace | undefined {
-    let trace: Trace | undefined = this;
-    while (trace !== undefined && (trace.#state === 'ended' || trace.#asyncId === asyncId))
-      trace = trace.#parent;
-    return trace;
+  nearest(stretch: Stretch): Trace | undefined {
+    let nearest: Trace | undefined = this;
+    while (nearest !== undefined && (nearest.#state === 'ended' || nearest.#isIn(stretch)))
+      nearest = nearest.#parent;
+    // A line that never ends, each lease taken before the one before it is given back, must not grow.
+    for (let trace = nearest; trace !== undefined; trace = trace.#parent) {
+      let parent = trace.#parent;
+      while (parent !== undefined && parent.#state === 'ended') parent = parent.#parent;
+      trace.#parent = parent;
+    }
+    return nearest;
   }
+
+  #isIn({ asyncId, number }: Stretch): boolean {
+    const own = this.#stretch;
+    return own !== undefined && (own.number === number || (asyncId !== 0 && own.asyncId === asyncId));
+  }
+}
+
+/** A stretch of code that runs without an `await`. */
+interface Stretch {
+  readonly number: number;
+  /**
+   * The same for every call of one timer or one socket, which keep what the last call left; 0 when unknown, as after
+   * an `await` since Node 24.
+   */
+  readonly asyncId: number;
 }
 
 /** Makes traces while somebody wants them. */
 export class Tracer {
   readonly #wantsStacks: boolean;
   // The last call of each async context; those before it hang on to it.
-  readonly #calls: AsyncLocalStorage<Trace> | undefined;
+  readonly #calls: AsyncLocalStorage<Trace | undefined> | undefined;
+  #stretchNumber = 0;
+  #isStretchOver = true;
   /** Whether traces are made: the only question on the warm path. */
   isOn: boolean;
 
@@ -106,11 +139,26 @@ export class Tracer {
   trace(): Trace | undefined {
     if (!this.isOn) return undefined;
     const calls = this.#calls;
-    if (calls === undefined) return new Trace(this.#place(), 0, undefined);
-    const asyncId = executionAsyncId();
-    const trace = new Trace(this.#place(), asyncId, calls.getStore()?.nearest(asyncId));
+    const place = this.#place();
+    if (calls === undefined) return new Trace(place, undefined, undefined);
+    const stretch = this.#stretch();
+    const parent = calls.getStore()?.nearest(stretch);
+    // Outside of the line: the context that a trace keeps would hold the one before it, and so all of them, for ever.
+    const trace = calls.run(undefined, () => new Trace(place, stretch, parent));
     calls.enterWith(trace);
     return trace;
+  }
+
+  /** Whatever goes on after an `await` does so after this microtask. */
+  #stretch(): Stretch {
+    if (this.#isStretchOver) {
+      this.#isStretchOver = false;
+      this.#stretchNumber += 1;
+      void Promise.resolve().then(() => {
+        this.#isStretchOver = true;
+      });
+    }
+    return { number: this.#stretchNumber, asyncId: executionAsyncId() };
   }
 
   end(): void {

@@ -6,6 +6,25 @@ import type { Timer } from '../clock.ts';
 import type { PulsepoolError } from '../errors.ts';
 import type { Trace } from './trace.ts';
 
+/** How many sockets were lost on their way to a caller, and why the last one was. */
+export interface Losses {
+  readonly count: number;
+  readonly error: PulsepoolError | undefined;
+}
+
+/** What holds for one caller only. */
+export interface Bound {
+  /** Stops listening to the caller's signal. */
+  readonly deafen: (() => void) | undefined;
+  readonly timer: Timer | undefined;
+}
+
+/** Who keeps the lists. */
+export interface WaiterKeeper<T> {
+  /** Takes a waiter off its list, with all that was armed for it. */
+  leave(waiter: Waiter<T>): void;
+}
+
 /** One caller who waits. Settled once: whatever comes later is ignored. */
 export class Waiter<T> {
   readonly since: number;
@@ -13,19 +32,14 @@ export class Waiter<T> {
   readonly limitMs: number;
   readonly priority: number;
   readonly trace: Trace | undefined;
-  /** How many sockets were lost on their way to this caller; counted by the roster. */
-  attempts = 0;
-  /** Why the last one of them was lost. */
-  lastError: PulsepoolError | undefined;
+  /** Sockets that were lost on their way to this caller; kept by the roster. */
+  losses: Losses | undefined;
   /** Where it waits; none once it is settled. */
   list: WaiterList<T> | undefined;
   next: Waiter<T> | undefined;
   previous: Waiter<T> | undefined;
-  /** Stops listening to the caller's signal. */
-  deafen: (() => void) | undefined;
-  /** Of those who brought a time limit of their own. */
-  timer: Timer | undefined;
-  readonly #leave: (waiter: Waiter<T>) => void;
+  /** Of those who brought a signal or a time limit of their own. */
+  bound: Bound | undefined;
   readonly #resolve: (value: T) => void;
   readonly #reject: (reason: unknown) => void;
 
@@ -34,8 +48,6 @@ export class Waiter<T> {
     limitMs: number,
     priority: number,
     trace: Trace | undefined,
-    /** Takes it off its list, with all that was armed for it; does nothing the second time. */
-    leave: (waiter: Waiter<T>) => void,
     resolve: (value: T) => void,
     reject: (reason: unknown) => void,
   ) {
@@ -43,7 +55,6 @@ export class Waiter<T> {
     this.limitMs = limitMs;
     this.priority = priority;
     this.trace = trace;
-    this.#leave = leave;
     this.#resolve = resolve;
     this.#reject = reject;
   }
@@ -53,23 +64,25 @@ export class Waiter<T> {
   }
 
   resolve(value: T): void {
-    this.#leave(this);
+    this.list?.keeper.leave(this);
     this.#resolve(value);
   }
 
   reject(reason: unknown): void {
-    this.#leave(this);
+    this.list?.keeper.leave(this);
     this.#reject(reason);
   }
 }
 
 /** A linked list through the waiters themselves: no allocation. */
 export class WaiterList<T> {
+  readonly keeper: WaiterKeeper<T>;
   readonly priority: number;
   first: Waiter<T> | undefined;
   last: Waiter<T> | undefined;
 
-  constructor(priority: number) {
+  constructor(keeper: WaiterKeeper<T>, priority: number) {
+    this.keeper = keeper;
     this.priority = priority;
   }
 

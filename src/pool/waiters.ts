@@ -12,7 +12,7 @@
 import { onAbort } from '../abort.ts';
 import type { Clock, ProcessHold, Timer } from '../clock.ts';
 import type { Trace } from './trace.ts';
-import { Waiter, WaiterList } from './waiter-list.ts';
+import { Waiter, type WaiterKeeper, WaiterList } from './waiter-list.ts';
 
 export type { Waiter } from './waiter-list.ts';
 
@@ -47,8 +47,10 @@ export interface WaitHooks<T> {
   readonly onCancelled: () => void;
   /** One who was in the queue has left unserved: its time, its signal or overload did it. */
   readonly onGone: () => void;
-  /** Whether every socket that may exist is in use. Asked between two events, never while a socket changes hands. */
+  /** Whether no more sockets can be had. Asked between two events, never while a socket changes hands. */
   readonly isExhausted: () => boolean;
+  /** Places that no lease holds: so many of those who wait will soon be served, and are not counted as waiting. */
+  readonly spare: () => number;
 }
 
 // So long must a waiter of the next lower priority have waited more to be served first.
@@ -63,16 +65,16 @@ const LEVEL_MS = 1_000;
  * stands the newest of the list whose turn it is goes first, because its caller surely is still there, and whoever
  * has waited for `shedAfterMs` is refused.
  */
-export class Waiters<T> {
+export class Waiters<T> implements WaiterKeeper<T> {
   readonly #bounds: WaitBounds;
   readonly #clock: Clock;
   readonly #hold: ProcessHold;
   readonly #hooks: WaitHooks<T>;
   // Priority 0. Most queues have no other one.
-  readonly #usual: WaiterList<T> = new WaiterList(0);
+  readonly #usual: WaiterList<T> = new WaiterList(this, 0);
   readonly #lists: WaiterList<T>[] = [this.#usual];
   // Off the queue, and unsettled.
-  readonly #apart: WaiterList<T> = new WaiterList(0);
+  readonly #apart: WaiterList<T> = new WaiterList(this, 0);
   #size = 0;
   // Shared by all who have the pool's own time limit.
   #timer: Timer | undefined;
@@ -80,17 +82,6 @@ export class Waiters<T> {
   // Since when the queue has not been empty.
   #filledAt = 0;
   #isStanding = false;
-  // One for all waiters, instead of a closure each.
-  readonly #leave = (waiter: Waiter<T>): void => {
-    const { list } = waiter;
-    if (list === undefined) return;
-    list.remove(waiter);
-    if (list !== this.#apart) this.#onLeft();
-    waiter.deafen?.();
-    waiter.deafen = undefined;
-    waiter.timer?.cancel();
-    waiter.timer = undefined;
-  };
 
   constructor(bounds: WaitBounds, clock: Clock, hold: ProcessHold, hooks: WaitHooks<T>) {
     this.#bounds = bounds;
@@ -122,11 +113,11 @@ export class Waiters<T> {
         options?.timeoutMs ?? this.#bounds.acquireTimeoutMs,
         options?.priority ?? 0,
         trace,
-        this.#leave,
         resolve,
         reject,
       );
-      if (this.#size >= this.#bounds.maxWaiting) {
+      const { maxWaiting } = this.#bounds;
+      if (this.#size >= maxWaiting && this.#size >= maxWaiting + this.#hooks.spare()) {
         this.#apart.push(waiter);
         this.#hooks.onShed(waiter, 'full');
         return;
@@ -136,6 +127,25 @@ export class Waiters<T> {
       if (options !== undefined) this.#bound(waiter, options);
       else if (this.#timer === undefined) this.#armShared(waiter.deadlineAt);
     });
+  }
+
+  /** Takes the next one off the queue for good: resolve it before anything else happens. */
+  take(): Waiter<T> | undefined {
+    const waiter = this.#next();
+    if (waiter !== undefined) this.leave(waiter);
+    return waiter;
+  }
+
+  /** @internal Called by a waiter that is settled. */
+  leave(waiter: Waiter<T>): void {
+    const { bound, list } = waiter;
+    if (list === undefined) return;
+    list.remove(waiter);
+    if (list !== this.#apart) this.#onLeft();
+    if (bound === undefined) return;
+    bound.deafen?.();
+    bound.timer?.cancel();
+    waiter.bound = undefined;
   }
 
   /** Takes the next one off the queue: to be resolved, rejected or put back. */
@@ -188,7 +198,7 @@ export class Waiters<T> {
     if (priority === 0) return this.#usual;
     let list = this.#lists.find((one) => one.priority === priority);
     if (list === undefined) {
-      list = new WaiterList(priority);
+      list = new WaiterList(this, priority);
       this.#lists.push(list);
     }
     return list;
@@ -230,12 +240,14 @@ export class Waiters<T> {
   // ---- signals and deadlines -----------------------------------------------------------------------------
 
   #bound(waiter: Waiter<T>, { signal, timeoutMs }: WaitOptions): void {
-    if (signal !== undefined) waiter.deafen = onAbort(signal, () => this.#cancel(waiter, signal));
-    if (timeoutMs === undefined) this.#armShared(waiter.deadlineAt);
-    else {
-      // One turn: a socket may have come back while our own loop was blocked.
-      waiter.timer = this.#clock.after(timeoutMs, () => this.#clock.turn(() => this.#expire(waiter)));
-    }
+    const deafen = signal === undefined ? undefined : onAbort(signal, () => this.#cancel(waiter, signal));
+    const timer =
+      timeoutMs === undefined
+        ? undefined
+        : // One turn: a socket may have come back while our own loop was blocked.
+          this.#clock.after(timeoutMs, () => this.#clock.turn(() => this.#expire(waiter)));
+    if (timer === undefined) this.#armShared(waiter.deadlineAt);
+    if (deafen !== undefined || timer !== undefined) waiter.bound = { deafen, timer };
   }
 
   #cancel(waiter: Waiter<T>, signal: AbortSignal): void {
@@ -266,7 +278,7 @@ export class Waiters<T> {
     let nextAt = Number.POSITIVE_INFINITY;
     for (const list of [...this.#lists, this.#apart]) {
       for (let waiter = list.first; waiter !== undefined; waiter = waiter.next) {
-        if (waiter.timer !== undefined) continue;
+        if (waiter.bound?.timer !== undefined) continue;
         if (waiter.deadlineAt <= now) due.push(waiter);
         else {
           nextAt = Math.min(nextAt, waiter.deadlineAt);

@@ -14,6 +14,7 @@ class World {
   gone = 0;
   cancelled = 0;
   isExhausted = true;
+  spare = 0;
   onGone: () => void = () => undefined;
 
   constructor(bounds: { acquireTimeoutMs?: number; maxWaiting?: number; shedAfterMs?: number } = {}) {
@@ -41,6 +42,7 @@ class World {
           this.onGone();
         },
         isExhausted: () => this.isExhausted,
+        spare: () => this.spare,
       },
     );
   }
@@ -462,7 +464,7 @@ describe('a waiter whose socket is being prepared', () => {
     world.askAll('a', 'b');
     world.ask('low', { priority: -1 });
     const waiter = world.prepare();
-    waiter.attempts += 1;
+    waiter.losses = { count: 1, error: undefined };
     const ages: number[] = [];
     await world.pass(10);
     world.waiters.rejectAll((one) => {
