@@ -21,6 +21,9 @@ export interface CloseContext extends HookContext {
   readonly reason: CloseReason;
 }
 
+/** The hooks of this file. */
+export type HookName = 'onAcquire' | 'onRelease' | 'onClose';
+
 /** A hook: it may use the lease until it returns, and must read every reply it asks for. */
 export type Hook<In, Out, Context> = (lease: Lease<In, Out>, context: Context) => void | Promise<void>;
 
@@ -75,7 +78,7 @@ export class Hooks<In, Out> {
   }
 
   async #run(
-    name: string,
+    name: HookName,
     slot: Slot<In, Out>,
     connection: Connection<In, Out>,
     call: (lease: Lease<In, Out>, signal: AbortSignal) => void | Promise<void>,

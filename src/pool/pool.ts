@@ -16,6 +16,7 @@ import {
 import { type Advice, advise } from './advice.ts';
 import type { Announcer } from './announcer.ts';
 import { Lease } from './lease.ts';
+import type { Lender } from './lender.ts';
 import { checkPriority } from './priority.ts';
 import { type RequestOptions, type RequestParts, requestOnce, requestWithin } from './request.ts';
 import type { Roster } from './roster.ts';
@@ -71,6 +72,7 @@ const RESETS_PER_SECOND = 10;
 export class Pool<In, Out> implements AsyncDisposable {
   readonly #parts: PoolParts<In, Out>;
   readonly #roster: Roster<In, Out>;
+  readonly #lender: Lender<In, Out>;
   readonly #tracer: Tracer;
   readonly #requestParts: RequestParts<In, Out>;
   // Aborted when close() is called.
@@ -81,6 +83,7 @@ export class Pool<In, Out> implements AsyncDisposable {
   constructor(parts: PoolParts<In, Out>) {
     this.#parts = parts;
     this.#roster = parts.roster;
+    this.#lender = parts.roster.lender;
     this.#tracer = parts.tracer;
     this.#requestParts = {
       ...parts.request,
@@ -88,7 +91,7 @@ export class Pool<In, Out> implements AsyncDisposable {
       closing: this.#closer.signal,
     };
     // A turn later, so that listeners can be added before the first event.
-    const { min, minIdle } = this.#roster.sizes;
+    const { min, minIdle } = this.#roster.state.sizes;
     if (min + minIdle > 0) parts.clock.turn(() => this.#roster.serve());
   }
 
@@ -107,22 +110,22 @@ export class Pool<In, Out> implements AsyncDisposable {
     if (this.#closing !== undefined || options !== undefined || this.#tracer.isOn) {
       return this.#acquireWithin(options);
     }
-    const lease = this.#roster.lendFresh();
-    return lease === undefined ? this.#roster.wait(undefined, undefined) : Promise.resolve(lease);
+    const lease = this.#lender.lendFresh();
+    return lease === undefined ? this.#lender.wait(undefined, undefined) : Promise.resolve(lease);
   }
 
   // Apart, so that the usual acquire is small enough to be inlined with all that it calls.
   async #acquireWithin(options: AcquireOptions | undefined): Promise<Lease<In, Out>> {
-    if (this.#closing !== undefined) throw this.#roster.closedError(0);
+    if (this.#closing !== undefined) throw this.#roster.refusals.closed(0);
     if (options !== undefined) {
       checkCall('acquire()', options, WAIT_KEYS);
       checkPriority(options.priority);
     }
     const trace = this.#tracer.trace();
-    const lease = this.#roster.lendFresh(trace);
+    const lease = this.#lender.lendFresh(trace);
     if (lease !== undefined) return lease;
     try {
-      return await this.#roster.wait(options, trace);
+      return await this.#lender.wait(options, trace);
     } catch (error) {
       trace?.ended();
       throw error;
@@ -137,9 +140,9 @@ export class Pool<In, Out> implements AsyncDisposable {
    * @throws AcquireError `ERR_POOL_CLOSED` after `close()`.
    */
   async tryAcquire(): Promise<Lease<In, Out> | undefined> {
-    if (this.#closing !== undefined) throw this.#roster.closedError(0);
+    if (this.#closing !== undefined) throw this.#roster.refusals.closed(0);
     const trace = this.#tracer.trace();
-    const lease = await this.#roster.tryLend(trace);
+    const lease = await this.#lender.tryLend(trace);
     if (lease === undefined) trace?.ended();
     return lease;
   }
@@ -156,7 +159,7 @@ export class Pool<In, Out> implements AsyncDisposable {
         'Pass what acquire() resolved to.',
       );
     }
-    lease.releaseTo(this.#roster);
+    lease.releaseTo(this.#lender);
   }
 
   /**
@@ -197,7 +200,7 @@ export class Pool<In, Out> implements AsyncDisposable {
   async ready(options?: { readonly signal?: AbortSignal | undefined }): Promise<void> {
     const signal = options?.signal;
     if (options !== undefined) checkCall('ready()', options, ['signal']);
-    if (this.#closing !== undefined) throw this.#roster.closedError(0);
+    if (this.#closing !== undefined) throw this.#roster.refusals.closed(0);
     const { hold } = this.#parts;
     hold.take();
     let stop = (): void => undefined;
@@ -224,9 +227,9 @@ export class Pool<In, Out> implements AsyncDisposable {
    *   AcquireError `ERR_POOL_CLOSED` after `close()`.
    */
   resize(sizes: GivenSizes): void {
-    if (this.#closing !== undefined) throw this.#roster.closedError(0);
+    if (this.#closing !== undefined) throw this.#roster.refusals.closed(0);
     checkKeys('resize()', sizes, SIZE_NAMES);
-    this.#roster.resize(resolveSizes(sizes, this.#roster.sizes));
+    this.#roster.resize(resolveSizes(sizes, this.#roster.state.sizes));
   }
 
   /**
@@ -239,7 +242,7 @@ export class Pool<In, Out> implements AsyncDisposable {
    * @throws AcquireError `ERR_POOL_CLOSED` after `close()`.
    */
   async reset(options?: ResetOptions): Promise<void> {
-    if (this.#closing !== undefined) throw this.#roster.closedError(0);
+    if (this.#closing !== undefined) throw this.#roster.refusals.closed(0);
     if (options !== undefined) checkKeys('reset()', options, ['perSecond']);
     const perSecond = checkInteger('perSecond', options?.perSecond ?? RESETS_PER_SECOND, { min: 1 });
     await this.#roster.renew(perSecond);
@@ -252,7 +255,7 @@ export class Pool<In, Out> implements AsyncDisposable {
    * @throws AcquireError `ERR_POOL_CLOSED` after `close()`.
    */
   suspend(): void {
-    if (this.#closing !== undefined) throw this.#roster.closedError(0);
+    if (this.#closing !== undefined) throw this.#roster.refusals.closed(0);
     this.#roster.suspend();
   }
 
@@ -265,15 +268,16 @@ export class Pool<In, Out> implements AsyncDisposable {
   stats(): PoolStats {
     const roster = this.#roster;
     const now = this.#parts.clock.now();
-    const { counts, isSuspended, sizes, waiters } = roster;
+    const { state, waiters } = roster;
+    const { counters, isSuspended, sizes } = state;
     const oldestWaitMs = waiters.oldestMs(now);
-    return roster.counters.snapshot({ ...counts, ...sizes, oldestWaitMs, isSuspended }, now);
+    return counters.snapshot({ ...state.counts(waiters.size), ...sizes, oldestWaitMs, isSuspended }, now);
   }
 
   /** What every socket is doing, dialing and closing ones included. Costs an object for each. */
   sockets(): readonly SocketRow[] {
     const now = this.#parts.clock.now();
-    return [...this.#roster.slots].flatMap((slot) => socketRow(slot, now) ?? []);
+    return [...this.#roster.state.slots].flatMap((slot) => socketRow(slot, now) ?? []);
   }
 
   /**

@@ -12,7 +12,11 @@ import type { Slot, StaleReason } from './slot.ts';
 export interface RetirementOwner<In, Out> {
   /** Whether one more slot may exist. */
   readonly hasRoom: () => boolean;
-  /** Whether now is no time for it: the endpoint fails, or the pool is suspended or closes. */
+  /** Whether every place holds an open socket: nothing can be dialed. */
+  readonly isFull: () => boolean;
+  /** Whether the endpoint fails: no socket is ended before its successor is there. */
+  readonly isFailing: () => boolean;
+  /** Whether now is no time for it: the pool is suspended or closes. */
   readonly isHeld: () => boolean;
   /** Ends an idle slot. */
   readonly end: (slot: Slot<In, Out>) => void;
@@ -46,6 +50,16 @@ export class Retirement<In, Out> {
     return this.#before + this.#after;
   }
 
+  /** Of these, how many stand in for a socket that has ended already. */
+  get owed(): number {
+    return this.#after;
+  }
+
+  /** Of these, how many stand in for a socket that has ended already. */
+  get owed(): number {
+    return this.#after;
+  }
+
   /** Slots that serve until they are replaced. */
   get size(): number {
     return this.#stale.size;
@@ -64,10 +78,10 @@ export class Retirement<In, Out> {
     this.#everyMs = 1_000 / perSecond;
   }
 
-  /** It can't wait for a successor any longer. */
+  /** It can't wait for a successor any longer. At rest it goes first, unless another one has just done so. */
   hurry(slot: Slot<In, Out>): void {
-    if (slot.state.name === 'idle') this.#endFirst(slot);
-    else slot.mustGo = true;
+    if (slot.state.name !== 'idle') slot.mustGo = true;
+    else if (this.#after === 0) this.#endFirst(slot);
   }
 
   /** A slot is ending, for whatever reason. */
@@ -92,14 +106,21 @@ export class Retirement<In, Out> {
 
   /** Orders successors, as many as may be dialed now. */
   step(): void {
+    if (this.#owner.isHeld()) return;
+    // What was ordered has no place any more: others took it, or there are fewer places.
+    if (this.#owner.isFull()) {
+      this.#before = 0;
+      this.#after = 0;
+    }
     const before = this.ordered;
-    while (this.#before < this.#stale.size && this.ordered < this.#maxConnecting && !this.#owner.isHeld()) {
+    while (this.#before < this.#stale.size && this.ordered < this.#maxConnecting) {
       const now = this.#clock.now();
       if (now < this.#nextAt) {
         this.#rest(this.#nextAt - now);
         break;
       }
-      if (this.#owner.hasRoom()) this.#before += 1;
+      // The place of one that went first is its successor's.
+      if (this.#after === 0 && this.#owner.hasRoom()) this.#before += 1;
       else if (!this.#makeRoom()) break;
       this.#nextAt = now + this.#everyMs;
     }
@@ -117,7 +138,8 @@ export class Retirement<In, Out> {
 
   /** At `max`: one that was opened before a reset goes now. What is merely old can wait for a place until `hurry`. */
   #makeRoom(): boolean {
-    if (this.#after > 0) return false;
+    // A place that is held by a dial, or by a socket that is closing, will be free without it.
+    if (this.ordered > 0 || !this.#owner.isFull() || this.#owner.isFailing()) return false;
     for (const slot of this.#stale) {
       if (slot.staleBy !== 'reset' || slot.state.name === 'checking') continue;
       if (slot.state.name === 'idle') this.#endFirst(slot);

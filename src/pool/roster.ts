@@ -1,39 +1,34 @@
 /**
- * The roster: every slot of the pool, who holds it, and who waits. It decides which caller gets which socket,
- * when one more is opened, and what a socket's end leads to.
+ * The roster: every slot of the pool, from its dial to its end. It decides when one more is opened, what the end of
+ * one leads to, and carries out what the upkeep and the retirement find.
  *
- * Bytes are the connection's business, dials the dials', pings the heartbeat's; who is to be replaced says the
- * retirement, and what is looked at from time to time the upkeep. Callers talk to the pool.
+ * Who gets which socket is the lender's business, bytes are the connection's, dials the dials', pings the heartbeat's.
+ * Callers talk to the pool.
  */
-import type { Clock, ProcessHold, RandomSource, Timer } from '../clock.ts';
-import { type AcquireError, PulsepoolError } from '../errors.ts';
+import type { Clock, ProcessHold, RandomSource } from '../clock.ts';
+import { PulsepoolError } from '../errors.ts';
 import type { LeaseHolder } from '../events.ts';
 import type { CloseReason } from '../transport/close-reason.ts';
 import type { Connection } from '../transport/connection.ts';
-import {
-  type AcquireStory,
-  acquireFailedError,
-  acquireTimeoutError,
-  overloadedError,
-  poolClosedError,
-} from './acquire-error.ts';
 import type { AdviceFacts } from './advice.ts';
 import type { Announcer } from './announcer.ts';
 import { Dials, type DialsParts } from './dials.ts';
 import { Holders } from './holders.ts';
-import { Hooks, type HooksParts } from './hooks.ts';
+import { type HookName, Hooks, type HooksParts } from './hooks.ts';
 import { IdleLimit } from './idle-limit.ts';
-import { Lease, type LeaseHome } from './lease.ts';
+import type { Lease } from './lease.ts';
+import { Lender } from './lender.ts';
 import { Pinger, type PingerParts } from './pinger.ts';
+import { PoolState } from './pool-state.ts';
 import { Readiness, type ReadyWatcher } from './readiness.ts';
+import { Refusals } from './refusals.ts';
+import { Renewal } from './renewal.ts';
 import { Retirement } from './retirement.ts';
-import { Shelf } from './shelf.ts';
 import type { Sizes } from './sizes.ts';
-import { type LeasedState, Slot, type SlotKeeper, SlotTally } from './slot.ts';
-import { Counters } from './stats.ts';
+import { Slot, type SlotKeeper } from './slot.ts';
 import type { Trace } from './trace.ts';
 import { Upkeep } from './upkeep.ts';
-import { type Waiter, Waiters, type WaitOptions } from './waiters.ts';
+import { type Waiter, Waiters } from './waiters.ts';
 
 /** What a roster is made of; `createPool` fills it in. */
 export interface RosterParts<In, Out> extends DialsParts<In, Out>, PingerParts, HooksParts<In, Out> {
@@ -50,119 +45,122 @@ export interface RosterParts<In, Out> extends DialsParts<In, Out>, PingerParts, 
   readonly hold: ProcessHold;
 }
 
-// A socket that spoke or was checked this recently is lent as it is. One that rested longer is given two turns of
-// the event loop first, in which a FIN or RST that the kernel holds is read: 2 us, no round trip. The bound is as
-// short as a stall of the loop that goes unnoticed.
-const FRESH_MS = 25;
-
-// How long a waiter counts on a socket whose ping is out, before another one is opened: much longer than most round
-// trips, much shorter than a ping's timeout.
-const PATIENCE_MS = 100;
-
 /** See the file's comment. */
-export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> {
-  readonly tally: SlotTally = new SlotTally();
-  readonly counters: Counters = new Counters();
+export class Roster<In, Out> implements SlotKeeper<In, Out> {
+  readonly state: PoolState<In, Out>;
   readonly waiters: Waiters<Lease<In, Out>>;
   readonly dials: Dials<In, Out>;
+  readonly lender: Lender<In, Out>;
+  readonly refusals: Refusals<In, Out>;
   readonly #parts: RosterParts<In, Out>;
   readonly #announcer: Announcer;
-  readonly #slots: Set<Slot<In, Out>> = new Set();
-  readonly #shelf: Shelf<In, Out> = new Shelf();
   readonly #pinger: Pinger<In, Out>;
   readonly #readiness: Readiness;
   readonly #hooks: Hooks<In, Out>;
   readonly #holders: Holders<In, Out>;
+  readonly #renewal: Renewal = new Renewal();
   readonly #retirement: Retirement<In, Out>;
   readonly #upkeep: Upkeep<In, Out>;
   readonly #idleLimit: IdleLimit = new IdleLimit();
-  readonly #maxUses: number;
-  #sizes: Sizes;
+  readonly #bornAt: number;
   #lastId = 0;
-  // Slots being checked for a waiter: likely to serve one soon.
-  #borrowChecks = 0;
-  #patience: Timer | undefined;
-  // A socket at hand is lent in the turn in which it is asked for: nothing has to be done before.
-  #lendsAtOnce: boolean;
-  #isSuspended = false;
-  #isDraining = false;
   #onEmpty: (() => void) | undefined;
   // Somebody who did not wait would have liked one more socket.
   #isWished = false;
-  // Resets so far, the slots that are older than the last one, and who waits for their end.
-  #generation = 0;
-  #outdated = 0;
-  #onRenewed: (() => void)[] = [];
   #stalledAt = 0;
-  readonly #bornAt: number;
-  // Of so many leases, one is measured, minus one: a power of two.
-  #measureMask = 0;
-  #acquiredBefore = 0;
-  #shortages = 0;
 
   constructor(parts: RosterParts<In, Out>, announcer: Announcer) {
     const { clock, endpoint, hold, sizes } = parts;
+    const state = new PoolState<In, Out>(sizes);
+    const { counters, shelf, slots, tally } = state;
     this.#parts = parts;
-    this.#sizes = sizes;
-    this.#maxUses = parts.maxUses;
-    this.#bornAt = clock.now();
     this.#announcer = announcer;
+    this.#bornAt = clock.now();
+    this.state = state;
+    this.refusals = new Refusals({
+      endpoint,
+      clock,
+      announcer,
+      state,
+      reach: () => this.dials,
+      waiters: () => this.waiters,
+    });
     this.waiters = new Waiters(parts, clock, hold, {
-      onTimeout: (waiter) => this.#timeOut(waiter),
+      onTimeout: (waiter) => this.refusals.timeOut(waiter),
+      onShed: (waiter, why) => this.refusals.shed(waiter, why),
       onCancelled: () => {
-        this.counters.cancelled += 1;
+        counters.cancelled += 1;
       },
-      onShed: (waiter, why) => this.#refuse(waiter, why),
-      onGone: () => this.#onWaiterGone(),
+      onGone: () => {
+        if (state.isDraining) this.lender.serve();
+      },
       isExhausted: () =>
-        !this.dials.hasRoom && this.#shelf.size === 0 && !this.dials.isFailing && !this.#isSuspended,
-      spare: () => Math.max(0, this.#sizes.max - this.tally.count('leased')),
+        !this.dials.hasRoom && shelf.size === 0 && !this.dials.isFailing && !state.isSuspended,
+      spare: () => Math.max(0, state.sizes.max - tally.count('leased')),
     });
     this.#readiness = new Readiness(sizes);
     this.#hooks = new Hooks(parts);
-    this.#lendsAtOnce = !this.#hooks.hasOnAcquire;
-    this.#holders = new Holders(parts.leakAfterMs, announcer, this.counters, clock, (slot) =>
-      this.#onLost(slot),
-    );
-    this.#pinger = new Pinger(parts, this.counters, announcer, {
+    this.#holders = new Holders(parts.leakAfterMs, announcer, counters, clock, (slot) => this.#onLost(slot));
+    this.#pinger = new Pinger(parts, counters, announcer, {
       withdraw: (slot) => this.#withdraw(slot),
-      restore: (slot) => this.#onChecked(slot),
-      onDoubt: () => this.serve(),
+      restore: (slot) => this.lender.onChecked(slot),
+      onDoubt: () => this.lender.serve(),
       // One that died in silence: those that rest beside it may have lost the same server.
       onDeath: () => this.#suspectAll(),
       onStalled: (lateMs) => this.#onStalled(lateMs),
     });
+    this.lender = new Lender(
+      {
+        ...parts,
+        state,
+        announcer,
+        waiters: this.waiters,
+        hooks: this.#hooks,
+        holders: this.#holders,
+        pinger: this.#pinger,
+        refusals: this.refusals,
+      },
+      {
+        grow: () => this.#grow(),
+        wish: () => this.#wish(),
+        end: (slot, reason) => this.#endHealthy(slot, reason),
+        onLastUse: (slot) => {
+          this.#retirement.mark(slot, 'uses');
+          this.#retirement.step();
+        },
+        onHookFailed: (slot, hook, error) => this.#onHookFailed(slot, hook, error),
+        onDrained: () => this.#endResting(),
+      },
+    );
     this.dials = new Dials(parts, {
       wanted: () => this.#wanted(),
       onOpened: (slot, connection, dialMs) => this.#onOpened(slot, connection, dialMs),
       onNotOpened: (slot, error) => this.#onNotOpened(slot, error),
       onDialFailed: (error, failures, backoffMs) => {
-        this.counters.dialFailed += 1;
+        counters.dialFailed += 1;
         announcer.tell('dialFailed', () => ({ endpoint, error, failures, backoffMs }));
       },
     });
     this.#retirement = new Retirement(parts.maxConnecting, clock, {
       hasRoom: () => this.dials.hasRoom,
-      isHeld: () => this.dials.isFailing || this.#isSuspended || this.#isDraining,
+      isFull: () => tally.open >= state.sizes.max,
+      isFailing: () => this.dials.isFailing,
+      isHeld: () => state.phase !== 'serving',
       end: (slot) => this.#endHealthy(slot, slot.staleBy ?? 'lifetime'),
       onOrdered: () => this.#grow(),
     });
     this.#upkeep = new Upkeep(
       {
         ...parts,
-        slots: this.#slots,
+        slots,
         idleLimitMs: (now) => this.#idleLimit.limitMs(now),
-        surplus: () => this.#surplus(),
-        bottom: () => this.#shelf.bottom,
-        isNeeded: () => this.#slots.size > 0 && !this.#isDraining,
+        surplus: () => state.surplus,
+        bottom: () => shelf.bottom,
+        isNeeded: () => slots.size > 0 && !state.isDraining,
       },
       {
         onIdle: (slot) => this.#endHealthy(slot, 'idle'),
-        onOld: (slot) => {
-          // Nobody has ever needed it, nor will its successor be needed.
-          if (slot.uses === 0 && this.#surplus() > 0) this.#endHealthy(slot, 'lifetime');
-          else this.#retirement.mark(slot, 'lifetime');
-        },
+        onOld: (slot) => this.#onOld(slot),
         // While no other socket can be had, one that works is worth more than a rule about its age.
         onTooOld: (slot) => {
           if (!this.dials.isFailing) this.#retirement.hurry(slot);
@@ -179,212 +177,90 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     );
   }
 
-  /** A socket that can be lent this very moment, if there is one. The warm path of `acquire`. */
-  lendFresh(trace?: Trace | undefined): Lease<In, Out> | undefined {
-    const slot = this.#shelf.top;
-    if (slot === undefined || this.waiters.size > 0 || !this.#lendsAtOnce || slot.state.name !== 'idle')
-      return undefined;
-    const now = this.#parts.clock.now();
-    const { connection } = slot.state;
-    if (now - connection.lastReadAt >= FRESH_MS && now - connection.provenAt >= FRESH_MS) return undefined;
-    this.#shelf.remove(slot);
-    const state = this.tally.lend(slot, connection);
-    const lease = this.#grant(slot, connection, state, now);
-    if (trace !== undefined) this.#trace(slot, state, 0, trace);
-    return lease;
-  }
-
-  /** Joins the queue. */
-  wait(options: WaitOptions | undefined, trace: Trace | undefined): Promise<Lease<In, Out>> {
-    if (this.#isOutOfReach()) {
-      this.#wish();
-      return this.#refuseAtOnce(trace);
-    }
-    const lease = this.waiters.wait(options, trace);
-    this.serve();
-    if (this.waiters.size > 0 && this.tally.count('leased') >= this.#sizes.max) this.#onShort(trace);
-    return lease;
-  }
-
-  /** Somebody waits because all sockets are leased. */
-  #onShort(trace: Trace | undefined): void {
-    this.#shortages += 1;
-    if ((this.#shortages & this.#measureMask) === 0) {
-      this.counters.demand.short(this.waiters.size, this.#parts.clock.now(), this.#measureMask + 1);
-    }
-    if (trace !== undefined) this.#suspectDeadlock(trace);
-  }
-
-  /** A lease on a socket that is open and at rest, without waiting for anybody or for a dial. */
-  async tryLend(trace: Trace | undefined): Promise<Lease<In, Out> | undefined> {
-    const fresh = this.lendFresh(trace);
-    if (fresh !== undefined) return fresh;
-    const { clock } = this.#parts;
-    while (this.waiters.size === 0 && !this.#isSuspended && !this.#isDraining) {
-      const slot = this.#shelf.top;
-      if (slot === undefined || slot.state.name !== 'idle') break;
-      const { connection } = slot.state;
-      if (this.#pinger.mustPing(slot, clock.now() - connection.lastReadAt)) break;
-      this.#shelf.remove(slot);
-      this.tally.move(slot, { name: 'checking', connection, by: 'borrow-turns' });
-      await new Promise<void>((resolve) => clock.turn(() => clock.turn(resolve)));
-      if (!isChecking(slot)) continue;
-      this.tally.move(slot, { name: 'idle', connection });
-      connection.proved(clock.now());
-      if (slot.mustGo || this.#isSuspended) {
-        this.#offer(slot, connection);
-        break;
-      }
-      const lease = await this.#lendPrepared(slot, connection, trace);
-      if (lease !== undefined) return lease;
-    }
-    // Who never waits would never have a socket opened.
-    if (this.#shelf.size === 0) this.#wish();
-    return undefined;
-  }
-
-  /** A lease has ended: the socket goes to the next caller, to the shelf, or away. */
-  takeBack(slot: Slot<In, Out>, use: number): void {
-    const { state } = slot;
-    // The socket may have died in the caller's hands; then its slot is somebody else's business already.
-    if (state.name !== 'leased' || slot.uses !== use) return;
-    const { connection } = state;
-    if (!connection.isClean) {
-      connection.destroy('dirty');
-      return;
-    }
-    if (this.#announcer.hears('released')) this.#tellReleased(slot.id, state);
-    this.#endLease(slot, state);
-    if (this.#hooks.hasOnRelease && this.#mayServeAgain(slot)) this.#cleanUp(slot, state);
-    else this.#backFromLease(slot, connection);
-  }
-
-  #mayServeAgain(slot: Slot<In, Out>): boolean {
-    return !(slot.mustGo || (this.#isDraining && this.waiters.size === 0));
-  }
-
   /** Gives waiters what there is, and opens what is missing. Safe to call at any time. */
   serve(): void {
-    if (this.#isSuspended) return;
-    while (this.waiters.size > this.#borrowChecks) {
-      const slot = this.#shelf.top;
-      if (slot === undefined || slot.state.name !== 'idle') break;
-      this.#shelf.remove(slot);
-      this.#handOver(slot, slot.state.connection);
-    }
-    if (this.#isDraining) this.#drainWaiters();
-    else this.#grow();
-    if (this.waiters.size > 0 && this.#pinger.firstPings > 0) this.#armPatience();
+    this.lender.serve();
   }
 
   /** Watches until `min` and `minIdle` sockets are open, at least one. Returns how to stop watching. */
   watchReady(watcher: ReadyWatcher): () => void {
     const stop = this.#readiness.watch(watcher);
-    this.#readiness.see(this.tally.open);
+    this.#readiness.see(this.state.tally.open);
     this.serve();
     return stop;
   }
 
   /** Lends nothing and opens nothing until `resume`; callers wait. */
   suspend(): void {
-    if (this.#isDraining) return;
-    this.#isSuspended = true;
-    this.#lendsAtOnce = false;
+    if (this.state.phase === 'serving') this.state.phase = 'suspended';
   }
 
   /** Serves again. */
   resume(): void {
-    if (!this.#isSuspended) return;
-    this.#isSuspended = false;
-    this.#lendsAtOnce = !this.#hooks.hasOnAcquire;
+    if (this.state.phase !== 'suspended') return;
+    this.state.phase = 'serving';
     this.#retirement.step();
     this.serve();
   }
 
-  get isSuspended(): boolean {
-    return this.#isSuspended;
-  }
-
-  get sizes(): Sizes {
-    return this.#sizes;
-  }
-
   /** Changes the sizes. What is too much ends when it is at rest. */
   resize(sizes: Sizes): void {
-    this.#sizes = sizes;
+    const { shelf, tally } = this.state;
+    this.state.sizes = sizes;
     this.dials.resize(sizes.max);
     this.#readiness.resize(sizes);
-    while (this.#shelf.size > sizes.maxIdle || (this.tally.open > sizes.max && this.#shelf.size > 0)) {
-      const { bottom } = this.#shelf;
+    while (shelf.size > sizes.maxIdle || (tally.open > sizes.max && shelf.size > 0)) {
+      const { bottom } = shelf;
       if (bottom === undefined) break;
       this.#endHealthy(bottom, 'surplus');
     }
-    this.#readiness.see(this.tally.open);
+    this.#readiness.see(tally.open);
     this.serve();
   }
 
   /** Replaces every socket that is there now, at most `perSecond`. Resolves when none of them is left. */
   renew(perSecond: number): Promise<void> {
-    this.#generation += 1;
-    this.#outdated = this.#slots.size;
+    const { slots } = this.state;
+    const renewed = this.#renewal.begin(slots.size);
     this.#idleLimit.forget();
-    if (this.#outdated === 0) return Promise.resolve();
-    const renewed = new Promise<void>((resolve) => {
-      this.#onRenewed.push(resolve);
-    });
     this.#retirement.limitRate(perSecond);
-    for (const slot of this.#slots) {
+    for (const slot of slots) {
       const { name } = slot.state;
       if (name === 'idle' || name === 'checking' || name === 'leased') this.#outdate(slot);
+      else if (name === 'dialing' && this.state.isSuspended) {
+        // It may open after `resume`, and must not be lent then.
+        slot.staleBy = 'reset';
+        slot.mustGo = true;
+      }
     }
     this.#retirement.step();
     return renewed;
   }
 
-  /** Opened before the last reset. While nobody is served, it need not wait for a successor. */
-  #outdate(slot: Slot<In, Out>): void {
-    this.#retirement.mark(slot, 'reset');
-    if (!this.#isSuspended) return;
-    slot.mustGo = true;
-    if (slot.state.name === 'idle') this.#endHealthy(slot, 'reset');
-  }
-
-  /** The counts as users see them. */
-  get counts(): ReturnType<SlotTally['snapshot']> {
-    return this.tally.snapshot(this.waiters.size);
-  }
-
-  /** How long a socket may rest: what the option says, or less when the server was seen to allow less, in ms. */
-  get idleTimeoutMs(): number {
-    return Math.min(this.#parts.idleTimeoutMs, this.#idleLimit.limitMs(this.#parts.clock.now()));
-  }
-
   /** What advice is drawn from. */
   facts(now: number): AdviceFacts {
-    const { acquired, demand, waited } = this.counters;
-    const learnedMs = this.#idleLimit.learnedMs(now);
+    const { counters, sizes } = this.state;
     return {
-      sizes: this.#sizes,
-      ...this.counters.times(now),
-      demand: demand.summary(now),
-      acquired,
-      waited,
+      sizes,
+      ...counters.times(now),
+      demand: counters.demand.summary(now),
+      acquired: counters.acquired,
+      waited: counters.waited,
       uptimeMs: now - this.#bornAt,
-      serverIdleMs: learnedMs,
+      serverIdleMs: this.#idleLimit.learnedMs(now),
       idleTimeoutMs: this.#parts.idleTimeoutMs,
     };
   }
 
   /** Starts to close: nothing new is opened, idle sockets end. Resolves when no slot is left. Call it once. */
   drain(): Promise<void> {
-    this.#isDraining = true;
-    this.#isSuspended = false;
+    this.state.phase = 'draining';
     this.#upkeep.end();
     this.#retirement.end();
     const empty = new Promise<void>((resolve) => {
       this.#onEmpty = resolve;
     });
-    this.#readiness.fail(this.closedError(0));
+    this.#readiness.fail(this.refusals.closed(0));
     this.serve();
     this.#checkEmpty();
     return empty;
@@ -392,16 +268,16 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
 
   /** Ends whatever is left, by force. Returns whose leases were cut off. */
   kill(error: PulsepoolError): LeaseHolder[] {
-    const now = this.#parts.clock.now();
-    const holders = this.#holders.list(this.#slots, now);
+    const { slots } = this.state;
+    const holders = this.#holders.list(slots, this.#parts.clock.now());
     this.dials.abort();
-    this.#rejectAll(now);
-    for (const slot of this.#slots) {
+    this.refusals.closeAll();
+    for (const slot of slots) {
       if (slot.state.name !== 'dialing' && slot.state.name !== 'closed')
         slot.state.connection.destroy('shutdown', error);
     }
     // Who was about to get one of these is in the queue again.
-    this.#rejectAll(now);
+    this.refusals.closeAll();
     return holders;
   }
 
@@ -411,24 +287,32 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     this.#upkeep.end();
     this.#retirement.end();
     this.#holders.end();
-    this.#patience?.cancel();
+    this.lender.end();
     this.waiters.end();
     await this.dials.end();
   }
 
-  /** What a caller is told once the pool closes. */
-  closedError(waitedMs: number): AcquireError {
-    return poolClosedError(this.#story(waitedMs));
-  }
-
-  /** Whether the pool has begun to close. */
-  get isClosing(): boolean {
-    return this.#isDraining;
-  }
-
-  /** Every slot, for those who list them. */
+  // TEMPORARY: for tests that are being written against the shape before; to be replaced by `state`.
   get slots(): ReadonlySet<Slot<In, Out>> {
-    return this.#slots;
+    return this.state.slots;
+  }
+  get counts(): ReturnType<PoolState<In, Out>['counts']> {
+    return this.state.counts(this.waiters.size);
+  }
+  get sizes(): Sizes {
+    return this.state.sizes;
+  }
+  get isSuspended(): boolean {
+    return this.state.isSuspended;
+  }
+  get isClosing(): boolean {
+    return this.state.isDraining;
+  }
+  get counters(): PoolState<In, Out>['counters'] {
+    return this.state.counters;
+  }
+  get tally(): PoolState<In, Out>['tally'] {
+    return this.state.tally;
   }
 
   /** @internal What must add up after every step; read by tests. */
@@ -442,346 +326,30 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     readonly ordered: number;
   } {
     return {
-      slots: this.#slots,
-      shelved: this.#shelf.size,
-      borrowChecks: this.#borrowChecks,
+      slots: this.state.slots,
+      shelved: this.state.shelf.size,
+      borrowChecks: this.lender.borrowChecks,
       firstPings: this.#pinger.firstPings,
-      outdated: this.#outdated,
+      outdated: this.#renewal.outdated,
       stale: this.#retirement.size,
       ordered: this.#retirement.ordered,
     };
   }
 
-  // ---- lending -------------------------------------------------------------------------------------------
-
-  /** Makes the lease of a slot that is leased already. */
-  #grant(
-    slot: Slot<In, Out>,
-    connection: Connection<In, Out>,
-    state: LeasedState<In, Out>,
-    now: number,
-  ): Lease<In, Out> {
-    slot.uses += 1;
-    const lease = new Lease(slot, connection, this, slot.uses);
-    state.lease = lease;
-    state.lentAt = now;
-    connection.serve();
-    connection.lastUsedAt = Math.floor(now);
-    if ((this.counters.acquired & this.#measureMask) === 0) state.isMeasured = true;
-    this.counters.acquired += 1;
-    if (slot.uses >= this.#maxUses) this.#onLastUse(slot);
-    return lease;
-  }
-
-  #trace(slot: Slot<In, Out>, state: LeasedState<In, Out>, waitedMs: number, trace: Trace): void {
-    state.trace = trace;
-    trace.granted(slot.id, state.lentAt);
-    this.#announcer.tell('acquired', () => ({ connectionId: slot.id, waitedMs }), trace);
-  }
-
-  #tellReleased(connectionId: number, { lentAt, trace }: LeasedState<In, Out>): void {
-    const heldMs = this.#parts.clock.now() - lentAt;
-    this.#announcer.tell('released', () => ({ connectionId, heldMs }), trace);
-  }
-
-  /** What a lease leaves behind, however it ended. */
-  #endLease(slot: Slot<In, Out>, state: LeasedState<In, Out>): void {
-    if (state.isMeasured) {
-      state.isMeasured = false;
-      const now = this.#parts.clock.now();
-      this.counters.hold.record(now - state.lentAt, now, this.#measureMask + 1);
-    }
-    if (state.trace !== undefined || state.isTold) {
-      this.#holders.ended(slot, state, this.#parts.clock.now());
-      state.trace = undefined;
-      state.isTold = false;
-    }
-    state.lease = undefined;
-  }
-
-  /** Resets the session, then the socket may serve again. */
-  #cleanUp(slot: Slot<In, Out>, state: LeasedState<In, Out>): void {
-    const { connection } = state;
-    state.hook = 'onRelease';
-    this.#hooks.onRelease(slot, connection).then(
-      () => {
-        state.hook = undefined;
-        if (slot.state === state) this.#backFromLease(slot, connection);
-      },
-      (error) => this.#onHookFailed(slot, connection, 'onRelease', error),
-    );
-  }
-
-  #backFromLease(slot: Slot<In, Out>, connection: Connection<In, Out>): void {
-    connection.rest();
-    this.tally.takeBack(slot, connection);
-    this.#offer(slot, connection);
-  }
-
-  /** An idle slot that is on no shelf finds its next place. */
-  #offer(slot: Slot<In, Out>, connection: Connection<In, Out>): void {
-    if (slot.mustGo) {
-      this.#endHealthy(slot, slot.staleBy ?? 'lifetime');
-      // A caller may have hoped for it while others rest.
-      if (this.waiters.size > 0) this.serve();
-    } else if (this.tally.open > this.#sizes.max) this.#endHealthy(slot, 'surplus');
-    else if (this.waiters.size > 0 && !this.#isSuspended) this.#handOver(slot, connection);
-    else if (this.#isDraining) this.#endHealthy(slot, 'shutdown');
-    else if (this.#shelf.size >= this.#sizes.maxIdle) this.#endHealthy(slot, 'surplus');
-    // What is to be replaced is lent last.
-    else if (slot.staleBy !== undefined) this.#shelf.pushBottom(slot);
-    else this.#shelf.push(slot);
-  }
-
-  /** Lends an idle slot to the first waiter, after a check when it has rested. */
-  #handOver(slot: Slot<In, Out>, connection: Connection<In, Out>): void {
-    const now = this.#parts.clock.now();
-    const silentMs = now - connection.lastReadAt;
-    if (silentMs < FRESH_MS || now - connection.provenAt < FRESH_MS) {
-      this.#giveToWaiter(slot, connection, now);
-      return;
-    }
-    const mustPing = this.#pinger.mustPing(slot, silentMs);
-    this.tally.move(slot, { name: 'checking', connection, by: mustPing ? 'borrow-ping' : 'borrow-turns' });
-    slot.isBorrowCheck = true;
-    this.#borrowChecks += 1;
-    if (mustPing) {
-      this.#armPatience();
-      this.#pinger.check(slot);
-      return;
-    }
-    // Two turns: from an I/O callback, the first one runs before the next poll.
-    const { clock } = this.#parts;
-    clock.turn(() => clock.turn(() => this.#onChecked(slot)));
-  }
-
-  #withdraw(slot: Slot<In, Out>): void {
-    if (slot.state.name !== 'idle') return;
-    this.#shelf.remove(slot);
-    this.tally.move(slot, { name: 'checking', connection: slot.state.connection, by: 'heartbeat' });
-  }
-
-  #onChecked(slot: Slot<In, Out>): void {
-    const { state } = slot;
-    if (state.name !== 'checking') return;
-    this.#endBorrowCheck(slot);
-    this.tally.move(slot, { name: 'idle', connection: state.connection });
-    state.connection.proved(this.#parts.clock.now());
-    this.#offer(slot, state.connection);
-  }
-
-  #endBorrowCheck(slot: Slot<In, Out>): void {
-    if (!slot.isBorrowCheck) return;
-    slot.isBorrowCheck = false;
-    this.#borrowChecks -= 1;
-  }
-
-  #armPatience(): void {
-    this.#patience ??= this.#parts.clock.after(PATIENCE_MS, () => {
-      this.#patience = undefined;
-      if (this.waiters.size === 0) return;
-      for (const slot of this.#slots) {
-        if (slot.state.name !== 'checking' || slot.state.by === 'borrow-turns') continue;
-        this.#endBorrowCheck(slot);
-        this.#pinger.loseHope(slot);
-      }
-      this.serve();
-    });
-  }
-
-  #giveToWaiter(slot: Slot<In, Out>, connection: Connection<In, Out>, now: number): void {
-    const waiter = this.#hooks.hasOnAcquire ? this.waiters.shift() : this.waiters.take();
-    // Whoever waited may have been refused at this very moment.
-    if (waiter === undefined) {
-      this.#offer(slot, connection);
-      return;
-    }
-    const state = this.tally.lend(slot, connection);
-    if (this.#hooks.hasOnAcquire) this.#prepare(slot, state, waiter);
-    else this.#settle(slot, state, waiter, now);
-    if (this.#isDraining && this.waiters.size === 0) this.#endResting();
-  }
-
-  #settle(
-    slot: Slot<In, Out>,
-    state: LeasedState<In, Out>,
-    waiter: Waiter<Lease<In, Out>>,
-    now: number,
-  ): void {
-    const lease = this.#grant(slot, state.connection, state, now);
-    const waitedMs = now - waiter.since;
-    this.counters.waited += 1;
-    this.counters.wait.record(waitedMs, now);
-    if (waiter.trace !== undefined) this.#trace(slot, state, waitedMs, waiter.trace);
-    waiter.resolve(lease);
-  }
-
-  /** Runs `onAcquire` before the caller gets the socket. If that fails, the caller is in the queue again. */
-  #prepare(slot: Slot<In, Out>, state: LeasedState<In, Out>, waiter: Waiter<Lease<In, Out>>): void {
-    const { connection } = state;
-    const { clock, hold } = this.#parts;
-    state.hook = 'onAcquire';
-    state.waiter = waiter;
-    hold.take();
-    this.#hooks
-      .onAcquire(slot, connection)
-      .then(
-        () => {
-          // The socket has ended, and the caller waits for another one.
-          if (slot.state !== state || state.waiter !== waiter) return;
-          state.hook = undefined;
-          state.waiter = undefined;
-          if (this.waiters.isWanted(waiter)) this.#settle(slot, state, waiter, clock.now());
-          else this.#backFromLease(slot, connection);
-        },
-        (error: PulsepoolError) => {
-          waiter.losses = { count: waiter.losses?.count ?? 0, error };
-          this.#onHookFailed(slot, connection, 'onAcquire', error);
-        },
-      )
-      .finally(() => hold.drop());
-  }
-
-  /** The socket that a caller was about to get has ended. */
-  #tryAgain(waiter: Waiter<Lease<In, Out>>): void {
-    if (!this.waiters.isWanted(waiter)) return;
-    const losses = { count: (waiter.losses?.count ?? 0) + 1, error: waiter.losses?.error };
-    waiter.losses = losses;
-    if (losses.count <= this.#parts.retry.retries) {
-      this.waiters.requeue(waiter);
-      return;
-    }
-    const now = this.#parts.clock.now();
-    this.waiters.reject(waiter, this.#failed(now - waiter.since, waiter.trace, losses.error));
-  }
-
-  #onHookFailed(
-    slot: Slot<In, Out>,
-    connection: Connection<In, Out>,
-    hook: 'onAcquire' | 'onRelease' | 'onClose',
-    error: PulsepoolError,
-  ): void {
-    this.counters.hookFailed += 1;
-    this.#announcer.tell('hookFailed', () => ({ connectionId: slot.id, hook, error }));
-    // Else a hook that always fails would have the server dialed without a pause.
-    if (connection.isOpen && hook !== 'onClose') this.dials.countLoss(error, connection.openedAt);
-    connection.destroy('hook', error);
-  }
-
-  /** For who does not wait: an idle slot that is on no shelf, made ready. */
-  async #lendPrepared(
-    slot: Slot<In, Out>,
-    connection: Connection<In, Out>,
-    trace: Trace | undefined,
-  ): Promise<Lease<In, Out> | undefined> {
-    const state = this.tally.lend(slot, connection);
-    if (this.#hooks.hasOnAcquire) {
-      state.hook = 'onAcquire';
-      try {
-        await this.#hooks.onAcquire(slot, connection);
-      } catch (error) {
-        this.#onHookFailed(slot, connection, 'onAcquire', error as PulsepoolError);
-        return undefined;
-      }
-      if (slot.state !== state) return undefined;
-      state.hook = undefined;
-    }
-    const lease = this.#grant(slot, connection, state, this.#parts.clock.now());
-    if (trace !== undefined) this.#trace(slot, state, 0, trace);
-    return lease;
-  }
-
-  #onLastUse(slot: Slot<In, Out>): void {
-    this.#retirement.mark(slot, 'uses');
-    this.#retirement.step();
-  }
-
-  #timeOut(waiter: Waiter<Lease<In, Out>>): void {
-    this.counters.timedOut += 1;
-    const waitedMs = this.#parts.clock.now() - waiter.since;
-    const holding = waiter.trace?.heldBefore() ?? [];
-    const error = acquireTimeoutError({ ...this.#story(waitedMs), holding: holding.length });
-    this.waiters.reject(waiter, error);
-    this.#announcer.tell('acquireFailed', () => ({ error }), waiter.trace);
-  }
-
-  #refuse(waiter: Waiter<Lease<In, Out>>, why: 'full' | 'overload'): void {
-    this.counters.refused += 1;
-    // A turn later, as in #refuseAtOnce.
-    if (why === 'full') this.#parts.clock.turn(() => this.#tellRefused(waiter, why));
-    else this.#tellRefused(waiter, why);
-  }
-
-  #tellRefused(waiter: Waiter<Lease<In, Out>>, why: 'full' | 'overload'): void {
-    if (!this.waiters.isWanted(waiter)) return;
-    const error = overloadedError(this.#story(this.#parts.clock.now() - waiter.since), why);
-    this.waiters.reject(waiter, error);
-    this.#announcer.tell('acquireFailed', () => ({ error }), waiter.trace);
-  }
-
-  #failed(waitedMs: number, trace: Trace | undefined, cause = this.dials.lastFailure): AcquireError {
-    this.counters.failed += 1;
-    const error = acquireFailedError({ ...this.#story(waitedMs), lastFailure: cause });
-    this.#announcer.tell('acquireFailed', () => ({ error }), trace);
-    return error;
-  }
-
-  #rejectAll(now: number): void {
-    this.waiters.rejectAll((waiter) => this.closedError(now - waiter.since));
-  }
-
-  #onWaiterGone(): void {
-    if (this.#isDraining) this.serve();
-  }
-
-  #suspectDeadlock(trace: Trace): void {
-    const held = trace.heldBefore();
-    if (held.length === 0) return;
-    const now = this.#parts.clock.now();
-    const holding = held.map(({ connectionId, stack, lentAt }) => {
-      return { connectionId, heldMs: now - lentAt, stack };
-    });
-    this.counters.deadlocksSuspected += 1;
-    this.#announcer.tell('deadlockSuspected', () => ({ holding, stack: trace.stack }), trace);
-  }
-
-  #onLost(slot: Slot<In, Out>): void {
-    if (slot.state.name === 'leased')
-      slot.state.connection.destroy('leaked', lostError(this.#parts.endpoint));
-  }
-
-  #story(waitedMs: number): AcquireStory {
-    const { endpoint } = this.#parts;
-    const { isFailing, lastFailure } = this.dials;
-    const retryInMs = this.#isOutOfReach() ? this.dials.waitMs : undefined;
-    const { isSuspended, counts } = this;
-    return {
-      endpoint,
-      max: this.#sizes.max,
-      waitedMs,
-      counts,
-      lastFailure,
-      isFailing,
-      isSuspended,
-      retryInMs,
-    };
-  }
-
-  // ---- opening -------------------------------------------------------------------------------------------
+  // ---- a slot is born ------------------------------------------------------------------------------------
 
   /** How many dials there is a use for. */
   #wanted(): number {
-    if (this.#isDraining || this.#isSuspended) return 0;
-    const { minIdle, max } = this.#sizes;
-    const { open } = this.tally;
-    const unserved = Math.max(0, this.waiters.size - this.#borrowChecks - this.#pinger.firstPings);
-    const spare = minIdle - this.tally.count('idle') - this.tally.count('checking');
-    const needed = Math.max(
-      unserved + Math.max(0, spare),
-      this.#readiness.floor - open,
-      this.#isWished ? 1 : 0,
-    );
-    return Math.min(needed + this.#retirement.ordered, max - open - this.tally.count('closing'));
+    const { phase, sizes, tally } = this.state;
+    if (phase !== 'serving') return 0;
+    const { minIdle, max } = sizes;
+    const { open } = tally;
+    const unserved = Math.max(0, this.waiters.size - this.lender.borrowChecks - this.#pinger.firstPings);
+    const spare = Math.max(0, minIdle - tally.count('idle') - tally.count('checking'));
+    const needed = Math.max(unserved + spare, this.#readiness.floor - open, this.#isWished ? 1 : 0);
+    const { ordered, owed } = this.#retirement;
+    // Whatever one that went before its successor is missed for, that successor will do.
+    return Math.min(Math.max(needed, owed) + ordered - owed, max - open - tally.count('closing'));
   }
 
   #grow(): void {
@@ -789,16 +357,17 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
       this.#endSuspect();
       return;
     }
-    const { open } = this.tally;
+    const { slots, tally } = this.state;
+    const { open } = tally;
     const isServing =
-      open > 0 && open >= this.#readiness.floor && this.waiters.size + this.tally.count('leased') > 0;
+      open > 0 && open >= this.#readiness.floor && this.waiters.size + tally.count('leased') > 0;
     const wanted = Math.min(this.#wanted(), this.dials.limit(isServing));
-    while (this.tally.count('dialing') < wanted) {
+    while (tally.count('dialing') < wanted) {
       if (!this.dials.hasRoom) break;
       this.#lastId += 1;
-      const slot = new Slot<In, Out>(this.#lastId, this.#generation, this, this.#pinger);
-      this.tally.add();
-      this.#slots.add(slot);
+      const slot = new Slot<In, Out>(this.#lastId, this.#renewal.generation, this, this.#pinger);
+      tally.add();
+      slots.add(slot);
       this.dials.start(slot);
     }
     if (!this.dials.hasRoom) this.#endSuspect();
@@ -806,13 +375,11 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
 
   /** A socket that missed a ping holds a place that a waiter needs: it is not worth another interval. */
   #endSuspect(): void {
+    if (!this.#pinger.hasSuspects) return;
+    const { slots, tally } = this.state;
     // A place that is about to be free, or a dial under way, serves a waiter each.
-    if (
-      !this.#pinger.hasSuspects ||
-      this.waiters.size <= this.tally.count('closing') + this.tally.count('dialing')
-    )
-      return;
-    this.#pinger.endSuspect(this.#slots);
+    if (this.waiters.size <= tally.count('closing') + tally.count('dialing')) return;
+    this.#pinger.endSuspect(slots);
   }
 
   /** One more socket would be welcome, though nobody waits for it. */
@@ -821,36 +388,26 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     this.#grow();
   }
 
-  /** A turn later: a caller who asks again and again must not starve the event loop, and with it the probe. */
-  #refuseAtOnce(trace: Trace | undefined): Promise<never> {
-    const { clock } = this.#parts;
-    return new Promise((_, reject) => {
-      clock.turn(() => reject(this.#isDraining ? this.closedError(0) : this.#failed(0, trace)));
-    });
-  }
-
-  /** Nothing is open, every attempt has failed, and the next one is not due. */
-  #isOutOfReach(): boolean {
-    return this.tally.open === 0 && !this.#isDraining && !this.#isSuspended && this.dials.isDown;
-  }
-
   #onOpened(slot: Slot<In, Out>, connection: Connection<In, Out>, dialMs: number): void {
     const { clock, endpoint, random } = this.#parts;
-    this.tally.move(slot, { name: 'idle', connection });
+    const { counters, isDraining, tally } = this.state;
+    tally.move(slot, { name: 'idle', connection });
     slot.expiresAt = this.#upkeep.expiry(connection.openedAt, random());
     this.#pinger.watch(slot);
     this.#isWished = false;
-    this.counters.opened += 1;
-    this.counters.dial.record(dialMs, clock.now());
-    if (!this.#isDraining) this.#upkeep.start();
+    counters.opened += 1;
+    counters.dial.record(dialMs, clock.now());
+    if (!isDraining) this.#upkeep.start();
     this.#announcer.tell('opened', () => ({ connectionId: slot.id, endpoint, dialMs }));
     // Before it is offered: with `maxIdle` 0 it may not stay.
-    this.#readiness.see(this.tally.open);
-    this.dials.learn(this.waiters.size > this.#borrowChecks);
-    if (slot.generation < this.#generation) this.#outdate(slot);
-    else this.#retirement.succeeded();
+    this.#readiness.see(tally.open);
+    this.dials.learn(this.waiters.size > this.lender.borrowChecks);
+    // One more is open, whatever it was opened for: an older one may go.
+    this.#retirement.succeeded();
+    if (this.#renewal.isOutdated(slot)) this.#outdate(slot);
+    // While suspended, one that is outdated has ended already.
     if (slot.state.name !== 'idle') return;
-    this.#offer(slot, connection);
+    this.lender.offer(slot, connection);
     this.#retirement.step();
     this.serve();
   }
@@ -864,14 +421,12 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
 
   /** The dial has failed for good. Whoever has no open socket to hope for is told why, at once. */
   #onOutOfReach(error: PulsepoolError): void {
-    if (this.#isSuspended) return;
+    if (this.state.isSuspended) return;
     this.#readiness.fail(error);
-    if (this.tally.open > 0) return;
-    const now = this.#parts.clock.now();
-    this.waiters.rejectAll((waiter) => this.#failed(now - waiter.since, waiter.trace));
+    if (this.state.tally.open === 0) this.refusals.failAll();
   }
 
-  // ---- what a socket tells -------------------------------------------------------------------------------
+  // ---- a slot ends ---------------------------------------------------------------------------------------
 
   onEnding(slot: Slot<In, Out>, reason: CloseReason, error: PulsepoolError | undefined): void {
     const { state } = slot;
@@ -882,9 +437,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     const wasPeer = reason === 'peer-closed' || reason === 'peer-reset';
     if (wasPeer && state.name !== 'leased') this.#learnIdleLimit(slot, connection);
     this.#leave(slot, connection, reason, error);
-    if (error !== undefined && connection.diedYoung) {
-      this.dials.countLoss(error, connection.openedAt);
-    }
+    if (error !== undefined && connection.diedYoung) this.dials.countLoss(error, connection.openedAt);
     // Its borrower need not wait until it has closed when another one rests.
     if (wasForBorrower || this.waiters.size > 0) this.serve();
   }
@@ -908,7 +461,7 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     this.#leave(slot, connection, reason, undefined);
     this.#hooks
       .onClose(slot, connection, reason)
-      .catch((error: PulsepoolError) => this.#onHookFailed(slot, connection, 'onClose', error))
+      .catch((error: PulsepoolError) => this.#onHookFailed(slot, 'onClose', error))
       .finally(() => connection.end(reason));
   }
 
@@ -920,31 +473,97 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     error: PulsepoolError | undefined,
   ): void {
     const { state } = slot;
+    const { counters, shelf, tally } = this.state;
     let trace: Trace | undefined;
     let waiter: Waiter<Lease<In, Out>> | undefined;
-    this.#endBorrowCheck(slot);
-    this.#shelf.remove(slot);
+    this.lender.endBorrowCheck(slot);
+    shelf.remove(slot);
     this.#pinger.unwatch(slot);
     this.#retirement.forget(slot);
     if (state.name === 'leased') {
       trace = state.trace;
-      if (state.hook === undefined) this.#endLease(slot, state);
       waiter = state.waiter;
       state.waiter = undefined;
+      if (state.hook === undefined) this.lender.endLease(slot, state);
     }
-    this.tally.move(slot, { name: 'closing', connection, reason });
-    this.counters.countClosed(reason);
-    const ageMs = this.#parts.clock.now() - connection.openedAt;
-    const { endpoint } = this.#parts;
+    tally.move(slot, { name: 'closing', connection, reason });
+    counters.countClosed(reason);
+    const { clock, endpoint } = this.#parts;
+    const ageMs = clock.now() - connection.openedAt;
     const { id: connectionId, uses } = slot;
     this.#announcer.tell('closed', () => ({ connectionId, endpoint, reason, error, ageMs, uses }), trace);
-    if (waiter !== undefined) this.#tryAgain(waiter);
+    if (waiter !== undefined) this.lender.tryAgain(waiter);
+  }
+
+  /** The places of a socket on the books and in the counts are free. */
+  #forget(slot: Slot<In, Out>): void {
+    this.state.tally.move(slot, { name: 'closed' });
+    this.state.slots.delete(slot);
+    this.dials.forget(slot);
+    this.#renewal.forget(slot);
+    this.#checkEmpty();
+  }
+
+  #onHookFailed(slot: Slot<In, Out>, hook: HookName, error: PulsepoolError): void {
+    const { state } = slot;
+    this.state.counters.hookFailed += 1;
+    this.#announcer.tell('hookFailed', () => ({ connectionId: slot.id, hook, error }));
+    if (state.name === 'dialing' || state.name === 'closed') return;
+    const { connection } = state;
+    // Else a hook that always fails would have the server dialed without a pause.
+    if (connection.isOpen && hook !== 'onClose') this.dials.countLoss(error, connection.openedAt);
+    connection.destroy('hook', error);
+  }
+
+  /** Nobody can release it any more. */
+  #onLost(slot: Slot<In, Out>): void {
+    const { state } = slot;
+    if (state.name === 'leased') state.connection.destroy('leaked', lostError(this.#parts.endpoint));
+  }
+
+  /** While draining, with nobody left to serve: what rests is of no more use, nor is what is being dialed. */
+  #endResting(): void {
+    const { slots, tally } = this.state;
+    this.dials.abort();
+    if (tally.count('idle') + tally.count('checking') === 0) return;
+    for (const slot of slots) {
+      if (slot.state.name === 'idle') this.#endHealthy(slot, 'shutdown');
+      else if (slot.state.name === 'checking') slot.state.connection.end('shutdown');
+    }
+  }
+
+  #checkEmpty(): void {
+    if (this.state.isDraining && this.state.slots.size === 0) this.#onEmpty?.();
+  }
+
+  // ---- what is found about a slot ------------------------------------------------------------------------
+
+  /** Its heartbeat is about to ping it. */
+  #withdraw(slot: Slot<In, Out>): void {
+    if (slot.state.name !== 'idle') return;
+    const { connection } = slot.state;
+    this.state.shelf.remove(slot);
+    this.state.tally.move(slot, { name: 'checking', connection, by: 'heartbeat' });
+  }
+
+  /** It is time to open its successor, unless nobody has ever needed it. */
+  #onOld(slot: Slot<In, Out>): void {
+    if (slot.uses === 0 && this.state.surplus > 0) this.#endHealthy(slot, 'lifetime');
+    else this.#retirement.mark(slot, 'lifetime');
+  }
+
+  /** Opened before the last reset. While nobody is served, it need not wait for a successor. */
+  #outdate(slot: Slot<In, Out>): void {
+    this.#retirement.mark(slot, 'reset');
+    if (!this.state.isSuspended) return;
+    slot.mustGo = true;
+    this.#endHealthy(slot, 'reset');
   }
 
   #learnIdleLimit(slot: Slot<In, Out>, connection: Connection<In, Out>): void {
     const { clock, endpoint, idleTimeoutMs: configuredMs } = this.#parts;
+    const { bottom } = this.state.shelf;
     const now = clock.now();
-    const { bottom } = this.#shelf;
     const eldest = bottom === slot ? bottom.above : bottom;
     const longestOpenMs = eldest === undefined ? 0 : now - eldest.lastReadAt;
     const limitMs = this.#idleLimit.ended(now - connection.lastReadAt, longestOpenMs, now);
@@ -952,31 +571,10 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     this.#announcer.tell('idleLimitLearned', () => ({ endpoint, idleTimeoutMs: limitMs, configuredMs }));
   }
 
-  /** The places of a socket on the books and in the counts are free. */
-  #forget(slot: Slot<In, Out>): void {
-    this.tally.move(slot, { name: 'closed' });
-    this.#slots.delete(slot);
-    this.dials.forget(slot);
-    if (slot.generation < this.#generation) {
-      this.#outdated -= 1;
-      if (this.#outdated === 0) for (const tell of this.#onRenewed.splice(0)) tell();
-    }
-    this.#checkEmpty();
-  }
-
-  // ---- upkeep --------------------------------------------------------------------------------------------
-
-  /** How many of those at rest are more than the sizes ask for. */
-  #surplus(): number {
-    const { min, minIdle } = this.#sizes;
-    return Math.min(this.tally.open - min, this.#shelf.size - minIdle);
-  }
-
   #onLookedAfter(now: number): void {
-    this.counters.demand.see(this.tally.takePeak(), now);
-    const { acquired } = this.counters;
-    this.#measureMask = measureMask(acquired - this.#acquiredBefore);
-    this.#acquiredBefore = acquired;
+    const { counters, tally } = this.state;
+    counters.demand.see(tally.takePeak(), now);
+    counters.adaptSampling();
     this.#holders.sweep();
     // The next rush begins with one dial again, however the last one ended.
     if (this.waiters.size === 0) this.dials.learn(false);
@@ -989,46 +587,20 @@ export class Roster<In, Out> implements LeaseHome<In, Out>, SlotKeeper<In, Out> 
     // The heartbeat and the upkeep notice the same one.
     if (now - lateMs <= this.#stalledAt) return;
     this.#stalledAt = now;
-    this.counters.stalled += 1;
+    this.state.counters.stalled += 1;
     this.#announcer.tell('stalled', () => ({ lateMs }));
   }
 
+  /** Has all that rest pinged, as far as they have not spoken just now. */
   #suspectAll(): void {
     const now = this.#parts.clock.now();
-    for (let slot = this.#shelf.bottom; slot !== undefined; slot = slot.above)
+    for (let slot = this.state.shelf.bottom; slot !== undefined; ) {
+      // A ping takes it off the shelf.
+      const { above } = slot;
       this.#pinger.suspect(slot, now);
-  }
-
-  /** While draining, waiters are served by what is still open. When nothing is, they are told. */
-  #drainWaiters(): void {
-    if (this.waiters.size > 0 && this.tally.open === 0) this.#rejectAll(this.#parts.clock.now());
-    if (this.waiters.size === 0) this.#endResting();
-  }
-
-  /** While draining, with nobody left to serve: what rests is of no more use, nor is what is being dialed. */
-  #endResting(): void {
-    this.dials.abort();
-    if (this.tally.count('idle') + this.tally.count('checking') === 0) return;
-    for (const slot of this.#slots) {
-      if (slot.state.name === 'idle') this.#endHealthy(slot, 'shutdown');
-      else if (slot.state.name === 'checking') slot.state.connection.end('shutdown');
+      slot = above;
     }
   }
-
-  #checkEmpty(): void {
-    if (this.#isDraining && this.#slots.size === 0) this.#onEmpty?.();
-  }
-}
-
-function isChecking<In, Out>(slot: Slot<In, Out>): boolean {
-  return slot.state.name === 'checking';
-}
-
-// Above this many leases in one look, one of 16 is measured: reading the clock is a third of a warm acquire.
-const MANY_LEASES = 2_000;
-
-function measureMask(leases: number): number {
-  return leases > MANY_LEASES ? 15 : 0;
 }
 
 function lostError(endpoint: string): PulsepoolError {

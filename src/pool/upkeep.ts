@@ -57,7 +57,8 @@ export class Upkeep<In, Out> {
     this.#parts = parts;
     this.#findings = findings;
     this.#sweep = new Sweep(
-      [idleTimeoutMs, maxLifetimeMs, leakAfterMs],
+      // Often enough that a successor which was ordered can open before the grace is over.
+      [idleTimeoutMs, maxLifetimeMs * LIFETIME_JITTER * 2.5, leakAfterMs],
       clock,
       (now, lateMs) => this.#look(now, lateMs),
       isNeeded,
@@ -96,7 +97,7 @@ export class Upkeep<In, Out> {
       } else state.connection.lastUsedAt += frozenMs;
       if (slot.mustGo || slot.expiresAt > now) continue;
       if (slot.staleBy === undefined) findings.onOld(slot);
-      if (slot.expiresAt + graceMs <= now) findings.onTooOld(slot);
+      else if (slot.expiresAt + graceMs <= now) findings.onTooOld(slot);
     }
     if (frozenMs > 0) findings.onStalled(frozenMs);
     else this.#lookAtRest(now);

@@ -1,0 +1,446 @@
+/**
+ * The lender: which caller gets which socket. It looks after a socket from the moment it rests until its lease has
+ * come back: the checks at borrow, the hooks around a lease, and where an idle socket finds its next place.
+ *
+ * How a slot is born and how it ends is the roster's business, who is refused that of the refusals.
+ */
+import type { Clock, ProcessHold, Timer } from '../clock.ts';
+import type { PulsepoolError } from '../errors.ts';
+import type { CloseReason } from '../transport/close-reason.ts';
+import type { Connection } from '../transport/connection.ts';
+import type { Announcer } from './announcer.ts';
+import type { Holders } from './holders.ts';
+import type { HookName, Hooks } from './hooks.ts';
+import { Lease, type LeaseHome } from './lease.ts';
+import type { Pinger } from './pinger.ts';
+import type { PoolState } from './pool-state.ts';
+import type { Refusals } from './refusals.ts';
+import type { LeasedState, Slot } from './slot.ts';
+import type { Trace } from './trace.ts';
+import type { Waiter, Waiters, WaitOptions } from './waiters.ts';
+
+/** What the lender needs of the roster. */
+export interface LenderOwner<In, Out> {
+  /** Sockets are missing: opens what is. */
+  readonly grow: () => void;
+  /** One more socket would be welcome, though nobody waits for it. */
+  readonly wish: () => void;
+  /** Ends an idle slot that is in good health. */
+  readonly end: (slot: Slot<In, Out>, reason: CloseReason) => void;
+  /** Its last lease has begun. */
+  readonly onLastUse: (slot: Slot<In, Out>) => void;
+  readonly onHookFailed: (slot: Slot<In, Out>, hook: HookName, error: PulsepoolError) => void;
+  /** While draining: the last caller has been served, or none can be. */
+  readonly onDrained: () => void;
+}
+
+/** What a lender works with. */
+export interface LenderParts<In, Out> {
+  readonly maxUses: number;
+  readonly retry: { readonly retries: number };
+  readonly clock: Clock;
+  readonly hold: ProcessHold;
+  readonly state: PoolState<In, Out>;
+  readonly waiters: Waiters<Lease<In, Out>>;
+  readonly announcer: Announcer;
+  readonly hooks: Hooks<In, Out>;
+  readonly holders: Holders<In, Out>;
+  readonly pinger: Pinger<In, Out>;
+  readonly refusals: Refusals<In, Out>;
+}
+
+// A socket that spoke or was checked this recently is lent as it is. One that rested longer is given two turns of
+// the event loop first, in which a FIN or RST that the kernel holds is read: 2 us, no round trip. The bound is as
+// short as a stall of the loop that goes unnoticed.
+const FRESH_MS = 25;
+
+// How long a waiter counts on a socket whose ping is out, before another one is opened: much longer than most round
+// trips, much shorter than a ping's timeout.
+const PATIENCE_MS = 100;
+
+/** See the file's comment. */
+export class Lender<In, Out> implements LeaseHome<In, Out> {
+  readonly #owner: LenderOwner<In, Out>;
+  readonly #parts: LenderParts<In, Out>;
+  // Kept at hand for the warm path.
+  readonly #state: PoolState<In, Out>;
+  readonly #clock: Clock;
+  readonly #waiters: Waiters<Lease<In, Out>>;
+  readonly #hooks: Hooks<In, Out>;
+  readonly #pinger: Pinger<In, Out>;
+  readonly #announcer: Announcer;
+  readonly #maxUses: number;
+  // Slots being checked for a waiter: likely to serve one soon.
+  #borrowChecks = 0;
+  #patience: Timer | undefined;
+  // Callers who found all sockets leased, for sampling.
+  #shortages = 0;
+
+  constructor(parts: LenderParts<In, Out>, owner: LenderOwner<In, Out>) {
+    this.#parts = parts;
+    this.#owner = owner;
+    this.#state = parts.state;
+    this.#clock = parts.clock;
+    this.#waiters = parts.waiters;
+    this.#hooks = parts.hooks;
+    this.#pinger = parts.pinger;
+    this.#announcer = parts.announcer;
+    this.#maxUses = parts.maxUses;
+  }
+
+  /** Slots that are being checked for a waiter. */
+  get borrowChecks(): number {
+    return this.#borrowChecks;
+  }
+
+  // ---- callers come --------------------------------------------------------------------------------------
+
+  /** A socket that can be lent this very moment, if there is one. The warm path of `acquire`. */
+  lendFresh(trace?: Trace | undefined): Lease<In, Out> | undefined {
+    const { phase, shelf, tally } = this.#state;
+    const slot = shelf.top;
+    if (slot === undefined || this.#waiters.size > 0 || slot.state.name !== 'idle') return undefined;
+    if (phase === 'suspended' || this.#hooks.hasOnAcquire) return undefined;
+    const now = this.#clock.now();
+    const { connection } = slot.state;
+    if (now - connection.lastReadAt >= FRESH_MS && now - connection.provenAt >= FRESH_MS) return undefined;
+    shelf.remove(slot);
+    const state = tally.lend(slot, connection);
+    const lease = this.#grant(slot, connection, state, now);
+    if (trace !== undefined) this.#trace(slot, state, 0, trace);
+    return lease;
+  }
+
+  /** Joins the queue. */
+  wait(options: WaitOptions | undefined, trace: Trace | undefined): Promise<Lease<In, Out>> {
+    const { refusals } = this.#parts;
+    if (refusals.isOutOfReach) {
+      this.#owner.wish();
+      return refusals.atOnce(trace);
+    }
+    const lease = this.#waiters.wait(options, trace);
+    this.serve();
+    const { sizes, tally } = this.#state;
+    if (this.#waiters.size > 0 && tally.count('leased') >= sizes.max) this.#onShort(trace);
+    return lease;
+  }
+
+  /** A lease on a socket that is open and at rest, without waiting for anybody or for a dial. */
+  async tryLend(trace: Trace | undefined): Promise<Lease<In, Out> | undefined> {
+    const fresh = this.lendFresh(trace);
+    if (fresh !== undefined) return fresh;
+    const { shelf, tally } = this.#state;
+    while (this.#waiters.size === 0 && this.#state.phase === 'serving') {
+      const slot = shelf.top;
+      if (slot === undefined || slot.state.name !== 'idle') break;
+      const { connection } = slot.state;
+      if (this.#pinger.mustPing(slot, this.#clock.now() - connection.lastReadAt)) break;
+      shelf.remove(slot);
+      tally.move(slot, { name: 'checking', connection, by: 'borrow-turns' });
+      await new Promise<void>((resolve) => this.#afterTwoTurns(resolve));
+      // It has died, or the pool has ended it.
+      if (!isChecking(slot)) continue;
+      tally.move(slot, { name: 'idle', connection });
+      connection.proved(this.#clock.now());
+      if (slot.mustGo || this.#state.isSuspended) {
+        this.offer(slot, connection);
+        break;
+      }
+      const lease = await this.#lendPrepared(slot, connection, trace);
+      if (lease !== undefined) return lease;
+    }
+    // Who never waits would never have a socket opened.
+    if (shelf.size === 0) this.#owner.wish();
+    return undefined;
+  }
+
+  /** Gives waiters what there is, and has opened what is missing. Safe to call at any time. */
+  serve(): void {
+    const { phase, shelf } = this.#state;
+    if (phase === 'suspended') return;
+    while (this.#waiters.size > this.#borrowChecks) {
+      const slot = shelf.top;
+      if (slot === undefined || slot.state.name !== 'idle') break;
+      shelf.remove(slot);
+      this.#handOver(slot, slot.state.connection);
+    }
+    if (phase === 'draining') this.#drain();
+    else this.#owner.grow();
+    if (this.#waiters.size > 0 && this.#pinger.firstPings > 0) this.#armPatience();
+  }
+
+  /** While draining, waiters are served by what is still open. When nothing is, they are told. */
+  #drain(): void {
+    if (this.#waiters.size > 0 && this.#state.tally.open === 0) this.#parts.refusals.closeAll();
+    if (this.#waiters.size === 0) this.#owner.onDrained();
+  }
+
+  /** Somebody waits because all sockets are leased. */
+  #onShort(trace: Trace | undefined): void {
+    const { counters } = this.#state;
+    this.#shortages += 1;
+    if (counters.isSampled(this.#shortages)) {
+      counters.demand.short(this.#waiters.size, this.#clock.now(), counters.sampleWeight);
+    }
+    if (trace !== undefined) this.#parts.refusals.suspectDeadlock(trace);
+  }
+
+  // ---- a lease begins ------------------------------------------------------------------------------------
+
+  /** Makes the lease of a slot that is leased already. */
+  #grant(
+    slot: Slot<In, Out>,
+    connection: Connection<In, Out>,
+    state: LeasedState<In, Out>,
+    now: number,
+  ): Lease<In, Out> {
+    const { counters } = this.#state;
+    slot.uses += 1;
+    const lease = new Lease(slot, connection, this, slot.uses);
+    state.lease = lease;
+    state.lentAt = now;
+    connection.serve();
+    connection.lastUsedAt = Math.floor(now);
+    if (counters.isSampled(counters.acquired)) state.isMeasured = true;
+    counters.acquired += 1;
+    if (slot.uses >= this.#maxUses) this.#owner.onLastUse(slot);
+    return lease;
+  }
+
+  #trace(slot: Slot<In, Out>, state: LeasedState<In, Out>, waitedMs: number, trace: Trace): void {
+    state.trace = trace;
+    trace.granted(slot.id, state.lentAt);
+    this.#announcer.tell('acquired', () => ({ connectionId: slot.id, waitedMs }), trace);
+  }
+
+  #giveToWaiter(slot: Slot<In, Out>, connection: Connection<In, Out>, now: number): void {
+    const waiter = this.#hooks.hasOnAcquire ? this.#waiters.shift() : this.#waiters.take();
+    // Whoever waited may have been refused at this very moment.
+    if (waiter === undefined) {
+      this.offer(slot, connection);
+      return;
+    }
+    const state = this.#state.tally.lend(slot, connection);
+    if (this.#hooks.hasOnAcquire) this.#prepare(slot, state, waiter);
+    else this.#settle(slot, state, waiter, now);
+    if (this.#state.isDraining && this.#waiters.size === 0) this.#owner.onDrained();
+  }
+
+  #settle(
+    slot: Slot<In, Out>,
+    state: LeasedState<In, Out>,
+    waiter: Waiter<Lease<In, Out>>,
+    now: number,
+  ): void {
+    const { counters } = this.#state;
+    const lease = this.#grant(slot, state.connection, state, now);
+    const waitedMs = now - waiter.since;
+    counters.waited += 1;
+    counters.wait.record(waitedMs, now);
+    if (waiter.trace !== undefined) this.#trace(slot, state, waitedMs, waiter.trace);
+    waiter.resolve(lease);
+  }
+
+  /** Runs `onAcquire` before the caller gets the socket. If that fails, the caller is in the queue again. */
+  #prepare(slot: Slot<In, Out>, state: LeasedState<In, Out>, waiter: Waiter<Lease<In, Out>>): void {
+    const { connection } = state;
+    const { hold } = this.#parts;
+    state.hook = 'onAcquire';
+    state.waiter = waiter;
+    hold.take();
+    this.#hooks
+      .onAcquire(slot, connection)
+      .then(
+        () => {
+          // The socket has ended, and the caller waits for another one.
+          if (slot.state !== state || state.waiter !== waiter) return;
+          state.hook = undefined;
+          state.waiter = undefined;
+          if (this.#waiters.isWanted(waiter)) this.#settle(slot, state, waiter, this.#clock.now());
+          else this.#backFromLease(slot, connection);
+        },
+        (error: PulsepoolError) => {
+          waiter.losses = { count: waiter.losses?.count ?? 0, error };
+          this.#owner.onHookFailed(slot, 'onAcquire', error);
+        },
+      )
+      .finally(() => hold.drop());
+  }
+
+  /** For who does not wait: an idle slot that is on no shelf, made ready. */
+  async #lendPrepared(
+    slot: Slot<In, Out>,
+    connection: Connection<In, Out>,
+    trace: Trace | undefined,
+  ): Promise<Lease<In, Out> | undefined> {
+    const state = this.#state.tally.lend(slot, connection);
+    if (this.#hooks.hasOnAcquire) {
+      state.hook = 'onAcquire';
+      try {
+        await this.#hooks.onAcquire(slot, connection);
+      } catch (error) {
+        this.#owner.onHookFailed(slot, 'onAcquire', error as PulsepoolError);
+        return undefined;
+      }
+      if (slot.state !== state) return undefined;
+      state.hook = undefined;
+    }
+    const lease = this.#grant(slot, connection, state, this.#clock.now());
+    if (trace !== undefined) this.#trace(slot, state, 0, trace);
+    return lease;
+  }
+
+  /** The socket that a caller was about to get has ended. */
+  tryAgain(waiter: Waiter<Lease<In, Out>>): void {
+    if (!this.#waiters.isWanted(waiter)) return;
+    const losses = { count: (waiter.losses?.count ?? 0) + 1, error: waiter.losses?.error };
+    waiter.losses = losses;
+    if (losses.count <= this.#parts.retry.retries) this.#waiters.requeue(waiter);
+    else this.#parts.refusals.fail(waiter, losses.error);
+  }
+
+  // ---- a lease ends --------------------------------------------------------------------------------------
+
+  /** The socket goes to the next caller, to the shelf, or away. */
+  takeBack(slot: Slot<In, Out>, use: number): void {
+    const { state } = slot;
+    // The socket may have died in the caller's hands; then its slot is somebody else's business already.
+    if (state.name !== 'leased' || slot.uses !== use) return;
+    const { connection } = state;
+    if (!connection.isClean) {
+      connection.destroy('dirty');
+      return;
+    }
+    if (this.#announcer.hears('released')) this.#tellReleased(slot.id, state);
+    this.endLease(slot, state);
+    if (this.#hooks.hasOnRelease && this.#mayServeAgain(slot)) this.#cleanUp(slot, state);
+    else this.#backFromLease(slot, connection);
+  }
+
+  /** What a lease leaves behind, however it ended. */
+  endLease(slot: Slot<In, Out>, state: LeasedState<In, Out>): void {
+    if (state.isMeasured) {
+      const { counters } = this.#state;
+      const now = this.#clock.now();
+      state.isMeasured = false;
+      counters.hold.record(now - state.lentAt, now, counters.sampleWeight);
+    }
+    if (state.trace !== undefined || state.isTold) {
+      this.#parts.holders.ended(slot, state, this.#clock.now());
+      state.trace = undefined;
+      state.isTold = false;
+    }
+    state.lease = undefined;
+  }
+
+  #tellReleased(connectionId: number, { lentAt, trace }: LeasedState<In, Out>): void {
+    const heldMs = this.#clock.now() - lentAt;
+    this.#announcer.tell('released', () => ({ connectionId, heldMs }), trace);
+  }
+
+  #mayServeAgain(slot: Slot<In, Out>): boolean {
+    return !(slot.mustGo || (this.#state.isDraining && this.#waiters.size === 0));
+  }
+
+  /** Resets the session, then the socket may serve again. */
+  #cleanUp(slot: Slot<In, Out>, state: LeasedState<In, Out>): void {
+    const { connection } = state;
+    state.hook = 'onRelease';
+    this.#hooks.onRelease(slot, connection).then(
+      () => {
+        if (slot.state !== state) return;
+        state.hook = undefined;
+        this.#backFromLease(slot, connection);
+      },
+      (error) => this.#owner.onHookFailed(slot, 'onRelease', error),
+    );
+  }
+
+  #backFromLease(slot: Slot<In, Out>, connection: Connection<In, Out>): void {
+    connection.rest();
+    this.#state.tally.takeBack(slot, connection);
+    this.offer(slot, connection);
+  }
+
+  // ---- an idle socket finds its place --------------------------------------------------------------------
+
+  /** An idle slot that is on no shelf: to a waiter, to the shelf, or away. */
+  offer(slot: Slot<In, Out>, connection: Connection<In, Out>): void {
+    const { phase, shelf, sizes, tally } = this.#state;
+    if (slot.mustGo) {
+      this.#owner.end(slot, slot.staleBy ?? 'lifetime');
+      // A caller may have hoped for it while others rest.
+      if (this.#waiters.size > 0) this.serve();
+    } else if (tally.open > sizes.max) this.#owner.end(slot, 'surplus');
+    else if (this.#waiters.size > 0 && phase !== 'suspended') this.#handOver(slot, connection);
+    else if (phase === 'draining') this.#owner.end(slot, 'shutdown');
+    else if (shelf.size >= sizes.maxIdle) this.#owner.end(slot, 'surplus');
+    // What is to be replaced is lent last.
+    else if (slot.staleBy !== undefined) shelf.pushBottom(slot);
+    else shelf.push(slot);
+  }
+
+  /** Lends an idle slot to the first waiter, after a check when it has rested. */
+  #handOver(slot: Slot<In, Out>, connection: Connection<In, Out>): void {
+    const now = this.#clock.now();
+    const silentMs = now - connection.lastReadAt;
+    if (silentMs < FRESH_MS || now - connection.provenAt < FRESH_MS) {
+      this.#giveToWaiter(slot, connection, now);
+      return;
+    }
+    const mustPing = this.#pinger.mustPing(slot, silentMs);
+    const by = mustPing ? 'borrow-ping' : 'borrow-turns';
+    this.#state.tally.move(slot, { name: 'checking', connection, by });
+    slot.isBorrowCheck = true;
+    this.#borrowChecks += 1;
+    if (mustPing) {
+      this.#armPatience();
+      this.#pinger.check(slot);
+    } else this.#afterTwoTurns(() => this.onChecked(slot));
+  }
+
+  /** Two: from an I/O callback, the first turn comes before the next poll. */
+  #afterTwoTurns(fn: () => void): void {
+    this.#clock.turn(() => this.#clock.turn(fn));
+  }
+
+  /** A slot has proved that it lives: it may serve again. */
+  onChecked(slot: Slot<In, Out>): void {
+    const { state } = slot;
+    if (state.name !== 'checking') return;
+    this.endBorrowCheck(slot);
+    this.#state.tally.move(slot, { name: 'idle', connection: state.connection });
+    state.connection.proved(this.#clock.now());
+    this.offer(slot, state.connection);
+  }
+
+  /** No waiter counts on this slot any more. */
+  endBorrowCheck(slot: Slot<In, Out>): void {
+    if (!slot.isBorrowCheck) return;
+    slot.isBorrowCheck = false;
+    this.#borrowChecks -= 1;
+  }
+
+  #armPatience(): void {
+    this.#patience ??= this.#clock.after(PATIENCE_MS, () => {
+      this.#patience = undefined;
+      if (this.#waiters.size === 0) return;
+      for (const slot of this.#state.slots) {
+        if (slot.state.name !== 'checking' || slot.state.by === 'borrow-turns') continue;
+        this.endBorrowCheck(slot);
+        this.#pinger.loseHope(slot);
+      }
+      this.serve();
+    });
+  }
+
+  /** Stops its timer. */
+  end(): void {
+    this.#patience?.cancel();
+  }
+}
+
+// Apart, so that the compiler does not think that nothing happens while we wait.
+function isChecking<In, Out>(slot: Slot<In, Out>): boolean {
+  return slot.state.name === 'checking';
+}

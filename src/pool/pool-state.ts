@@ -1,0 +1,49 @@
+/**
+ * What the parts of one pool share: its sizes, its phase, its slots with their counts, the shelf, and its counters.
+ * What happens to them is decided elsewhere.
+ */
+import type { PoolCounts } from '../errors.ts';
+import { Shelf } from './shelf.ts';
+import type { Sizes } from './sizes.ts';
+import { type Slot, SlotTally } from './slot.ts';
+import { Counters } from './stats.ts';
+
+/**
+ * - `serving`: the usual one
+ * - `suspended`: nothing is lent or dialed; callers wait
+ * - `draining`: the pool closes: callers who wait are served by what is open, nothing else is opened
+ */
+export type PoolPhase = 'serving' | 'suspended' | 'draining';
+
+/** See the file's comment. */
+export class PoolState<In, Out> {
+  readonly slots: Set<Slot<In, Out>> = new Set();
+  readonly tally: SlotTally = new SlotTally();
+  readonly shelf: Shelf<In, Out> = new Shelf();
+  readonly counters: Counters = new Counters();
+  sizes: Sizes;
+  phase: PoolPhase = 'serving';
+
+  constructor(sizes: Sizes) {
+    this.sizes = sizes;
+  }
+
+  get isSuspended(): boolean {
+    return this.phase === 'suspended';
+  }
+
+  get isDraining(): boolean {
+    return this.phase === 'draining';
+  }
+
+  /** How many of those at rest are more than the sizes ask for. */
+  get surplus(): number {
+    const { min, minIdle } = this.sizes;
+    return Math.min(this.tally.open - min, this.shelf.size - minIdle);
+  }
+
+  /** The counts as users see them. */
+  counts(waiting: number): PoolCounts {
+    return this.tally.snapshot(waiting);
+  }
+}
