@@ -15,16 +15,26 @@ export async function ownServer(serve) {
   const host = process.env['HOST'] || '127.0.0.1';
   const port = Number(process.env['PORT']);
   if (port > 0) return { host, port, close: () => undefined };
+  return startServer(serve);
+}
 
+/**
+ * A server of the example's own, whatever HOST and PORT say. `close()` stops listening: open connections go on.
+ *
+ * @param {(socket: Socket) => void} serve what to do with each connection
+ * @param {number} [atPort] where to listen; any free port when left out
+ * @returns {Promise<{ host: string, port: number, close: () => void }>}
+ */
+export async function startServer(serve, atPort = 0) {
   const server = createServer((socket) => {
     // A client that hangs up in the middle is no reason to die.
     socket.on('error', () => socket.destroy());
     serve(socket);
   });
-  server.listen(0, '127.0.0.1');
+  server.listen(atPort, '127.0.0.1');
   await once(server, 'listening');
-  const address = /** @type {AddressInfo} */ (server.address());
-  return { host: '127.0.0.1', port: address.port, close: () => server.close() };
+  const { port } = /** @type {AddressInfo} */ (server.address());
+  return { host: '127.0.0.1', port, close: () => server.close() };
 }
 
 /**

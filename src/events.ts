@@ -130,6 +130,8 @@ export interface LeaseHolder {
 export interface PoolClosedEvent {
   /** Leases that were still held at the deadline, and were ended. */
   readonly forced: number;
+  /** Who held them. */
+  readonly holders: readonly LeaseHolder[];
 }
 
 /** Every event and its payload, in lifecycle order. */

@@ -36,8 +36,9 @@ export type {
   StalledEvent,
   UnleakedEvent,
 } from './events.ts';
+export { EVENT_NAMES } from './events.ts';
 export type { HeartbeatOptions, PoolOptions, RetryOptions } from './options.ts';
-export type { Advice } from './pool/advice.ts';
+export type { Advice, IdleTimeoutAdvice, SizingAdvice } from './pool/advice.ts';
 export type { HandshakeContext } from './pool/handshake.ts';
 export type { LatencyStats } from './pool/histogram.ts';
 export type { CloseContext, Hook, HookContext } from './pool/hooks.ts';

@@ -111,7 +111,7 @@ export interface PoolOptions<In, Out> {
    * Called with a lease on each new socket before anybody else gets it: AUTH, SELECT, a greeting. It must read
    * every reply it asks for. Throwing ends the socket.
    */
-  readonly onConnect?: (lease: Lease<In, Out>, context: HandshakeContext) => void | Promise<void>;
+  readonly onConnect?: (lease: Lease<In, Out>, context: HandshakeContext) => void | Promise<unknown>;
   /** Called with each lease before its caller gets it. Throwing ends the socket, and the caller gets another one. */
   readonly onAcquire?: Hook<In, Out, HookContext>;
   /** Called after each release, to reset the session. Throwing ends the socket. */
@@ -257,6 +257,7 @@ export function resolveOptions<In, Out>(options: PoolOptions<In, Out>): Resolved
   const { max = DEFAULTS.max } = options;
   const sizes = resolveSizes(options, { min: DEFAULTS.min, minIdle: DEFAULTS.minIdle, maxIdle: max, max });
   const makeCodec = resolveCodec(options.codec);
+  checkInterplay(options);
   const beats = resolveHeartbeat(options.heartbeat);
   if (beats.probe !== undefined) checkPing(makeCodec, beats.probe.ping);
   return Object.freeze({
@@ -283,6 +284,26 @@ export function resolveOptions<In, Out>(options: PoolOptions<In, Out>): Resolved
       onClose: optionalFunction('onClose', options.onClose),
     },
   });
+}
+
+/** Options that would do nothing, though their author believes that they do. */
+function checkInterplay<In, Out>(options: PoolOptions<In, Out>): void {
+  const { acquireTimeoutMs = DEFAULTS.acquireTimeoutMs, hookTimeoutMs, shedAfterMs } = options;
+  const { onAcquire, onClose, onRelease } = options;
+  if (hookTimeoutMs !== undefined && (onAcquire ?? onRelease ?? onClose) === undefined) {
+    throw invalidOption('hookTimeoutMs', 'come with onAcquire, onRelease or onClose', hookTimeoutMs);
+  }
+  if (
+    shedAfterMs !== undefined &&
+    shedAfterMs !== Number.POSITIVE_INFINITY &&
+    shedAfterMs >= acquireTimeoutMs
+  ) {
+    throw invalidOption(
+      'shedAfterMs',
+      `be less than \`acquireTimeoutMs\` (${acquireTimeoutMs})`,
+      shedAfterMs,
+    );
+  }
 }
 
 function countOrInfinity(name: string, value: number | undefined, min: number): number {

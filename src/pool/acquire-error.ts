@@ -3,6 +3,7 @@
  * could be opened.
  */
 import { AcquireError, formatCounts, type PoolCounts, type PulsepoolError } from '../errors.ts';
+import type { LeaseHolder } from '../events.ts';
 
 /** What the story is made of. */
 export interface AcquireStory {
@@ -20,6 +21,8 @@ export interface AcquireStory {
   readonly retryInMs: number | undefined;
   /** Leases that the same async context holds, as far as `detectDeadlocks` knows. */
   readonly holding?: number | undefined;
+  /** The lease that is held longest. */
+  readonly longest?: LeaseHolder | undefined;
 }
 
 /** Nobody is served any more. */
@@ -35,10 +38,13 @@ export function poolClosedError({ endpoint, waitedMs, counts }: AcquireStory): A
 export function acquireFailedError(story: AcquireStory): AcquireError {
   const { counts, endpoint, lastFailure: cause, retryInMs, waitedMs } = story;
   const next = retryInMs === undefined ? '' : ` The next dial is due in ${Math.ceil(retryInMs)} ms.`;
+  const what =
+    cause?.code === 'ERR_HOOK'
+      ? `No socket to ${endpoint} could be prepared for this caller`
+      : `Could not open a connection to ${endpoint}`;
   return new AcquireError(
     'ERR_ACQUIRE_FAILED',
-    `Could not open a connection to ${endpoint} after ${Math.round(waitedMs)} ms (${formatCounts(counts)}): ` +
-      `${cause?.message ?? 'unknown'}${next}`,
+    `${what} after ${Math.round(waitedMs)} ms (${formatCounts(counts)}): ${cause?.message ?? 'unknown'}${next}`,
     {
       retryable: cause?.retryable ?? true,
       hint: cause?.hint ?? 'See the cause.',
@@ -85,19 +91,30 @@ export function acquireTimeoutError(story: AcquireStory): AcquireError {
   );
 }
 
-function timeoutHint({ counts, holding = 0, isFailing, isSuspended, max }: AcquireStory): string {
+function timeoutHint({ counts, holding = 0, isFailing, isSuspended, longest, max }: AcquireStory): string {
   if (isSuspended) return 'The pool is suspended: call resume() when the server can be used again.';
   if (holding > 0 && counts.leased >= max) {
     return (
-      `The caller itself holds ${holding} lease(s): when all holders wait like this, nobody goes on. ` +
+      `The caller itself holds ${holding === 1 ? 'a lease' : `${holding} leases`}: when all holders wait like this, nobody goes on. ` +
       'Release one before asking for the next; see deadlockSuspected events.'
     );
   }
   if (counts.leased >= max) {
-    return 'All sockets are leased: look for leases that are never released, for a slow server, or raise `max`.';
+    return (
+      `All sockets are leased${longest === undefined ? '' : `, ${told(longest)}`}: ` +
+      'look for leases that are never released, for a slow server, or raise `max`.'
+    );
   }
   if (counts.idle > 0 && !isFailing) {
     return 'Sockets at rest were being pinged and had not answered: the server may be stuck, see pingMissed events.';
   }
   return 'Sockets could not be opened in time: see the cause, and the dialFailed events.';
+}
+
+function told({ connectionId, heldMs, stack }: LeaseHolder): string {
+  const place = stack?.split('\n')[0]?.trim();
+  return (
+    `socket ${connectionId} longest, for ${Math.round(heldMs)} ms` +
+    (place === undefined ? ' (`leakAfterMs` tells where it was taken)' : ` (taken ${place})`)
+  );
 }

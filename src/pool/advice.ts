@@ -6,15 +6,24 @@
  */
 import type { DemandSummary } from './demand.ts';
 import type { LatencyStats } from './histogram.ts';
-import type { Sizes } from './sizes.ts';
+import type { GivenSizes, Sizes } from './sizes.ts';
 
-/** One piece of advice. */
-export interface Advice {
-  readonly kind: 'raise-max' | 'saturated' | 'raise-min-idle' | 'lower-max' | 'set-idle-timeout';
-  /** What was seen, and what would help. */
+/** One piece of advice. `message` says what was seen, and what would help. */
+export type Advice = SizingAdvice | IdleTimeoutAdvice;
+
+/** About the sizes: `resize` takes what it suggests. */
+export interface SizingAdvice {
+  readonly kind: 'raise-max' | 'saturated' | 'raise-min-idle' | 'lower-max';
   readonly message: string;
-  /** Options and the values to try. Empty when no option would help. Sizes can be given to `resize` as they are. */
-  readonly suggest: Readonly<Record<string, number>>;
+  /** Empty when no size would help. */
+  readonly suggest: GivenSizes;
+}
+
+/** About an option of `createPool`. */
+export interface IdleTimeoutAdvice {
+  readonly kind: 'set-idle-timeout';
+  readonly message: string;
+  readonly suggest: { readonly idleTimeoutMs: number };
 }
 
 /** What advice is drawn from. */
@@ -62,7 +71,7 @@ export function advise(facts: AdviceFacts): readonly Advice[] {
   return [sizing, setIdleTimeout(facts)].filter((advice) => advice !== undefined);
 }
 
-function raiseMax({ acquired, demand, hold, sizes, uptimeMs, wait }: AdviceFacts): Advice | undefined {
+function raiseMax({ acquired, demand, hold, sizes, uptimeMs, wait }: AdviceFacts): SizingAdvice | undefined {
   if (acquired < MIN_ACQUIRED || demand.shortCount < MIN_WAITS || wait.p99Ms < WORTH_MS) return undefined;
   if (hold.count === 0) return undefined;
   const { max } = sizes;
@@ -93,7 +102,7 @@ function raiseMax({ acquired, demand, hold, sizes, uptimeMs, wait }: AdviceFacts
   };
 }
 
-function raiseMinIdle(facts: AdviceFacts): Advice | undefined {
+function raiseMinIdle(facts: AdviceFacts): SizingAdvice | undefined {
   const { acquired, demand, dial, sizes, uptimeMs, wait, waited } = facts;
   if (waited < MIN_WAITS || demand.shortCount > 0 || demand.peakLeased >= sizes.max) return undefined;
   // Half a dial is the wait of a caller who came while one was under way; several are those of a burst that dials a
@@ -113,7 +122,7 @@ function raiseMinIdle(facts: AdviceFacts): Advice | undefined {
   };
 }
 
-function lowerMax({ acquired, demand, sizes }: AdviceFacts): Advice | undefined {
+function lowerMax({ acquired, demand, sizes }: AdviceFacts): SizingAdvice | undefined {
   const { coveredMs, peakLeased, shortCount } = demand;
   if (acquired < MIN_ACQUIRED || coveredMs < MIN_COVERED_MS || shortCount > 0) return undefined;
   const { max, maxIdle, min, minIdle } = sizes;
@@ -128,7 +137,10 @@ function lowerMax({ acquired, demand, sizes }: AdviceFacts): Advice | undefined 
   };
 }
 
-function setIdleTimeout({ idleTimeoutMs: configuredMs, serverIdleMs }: AdviceFacts): Advice | undefined {
+function setIdleTimeout({
+  idleTimeoutMs: configuredMs,
+  serverIdleMs,
+}: AdviceFacts): IdleTimeoutAdvice | undefined {
   if (serverIdleMs === undefined) return undefined;
   const idleTimeoutMs = Math.max(1, Math.floor(twoDigits(serverIdleMs) * SAFE_IDLE));
   if (configuredMs <= idleTimeoutMs) return undefined;

@@ -36,8 +36,8 @@ export class Demand {
   readonly #windows: Windows<DemandWindow> = new Windows(WINDOW_MS, new DemandWindow(), new DemandWindow());
 
   /**
-   * A caller joins the queue while all sockets are leased. `missing` callers wait now, itself included. `weight`: it
-   * stands for so many.
+   * A caller joins the queue and must wait for a lease of somebody else's, as `missing` callers do now, itself
+   * included. `weight`: it stands for so many.
    */
   short(missing: number, now: number, weight = 1): void {
     this.#windows.rotate(now);
@@ -49,6 +49,11 @@ export class Demand {
     this.#windows.rotate(now);
     const { current } = this.#windows;
     current.peakLeased = Math.max(current.peakLeased, peakLeased);
+  }
+
+  /** The sizes have changed: what was missing is no measure any more. */
+  forget(): void {
+    this.#windows.clear();
   }
 
   /** A frozen summary. */

@@ -17,7 +17,7 @@ export interface HandshakeContext {
 
 /** What a handshake needs to know. */
 export interface HandshakeParts<In, Out> {
-  readonly onConnect: (lease: Lease<In, Out>, context: HandshakeContext) => void | Promise<void>;
+  readonly onConnect: (lease: Lease<In, Out>, context: HandshakeContext) => void | Promise<unknown>;
   readonly endpoint: string;
   /** For all phases of the dial, in ms; printed when it passes. */
   readonly connectTimeoutMs: number;
@@ -55,7 +55,7 @@ export async function handshake<In, Out>(
   connection.serve();
   try {
     deadline.signal.throwIfAborted();
-    await new Promise<void>((resolve, reject) => {
+    await new Promise((resolve, reject) => {
       deadline.signal.addEventListener('abort', () => reject(deadline.signal.reason), { once: true });
       Promise.resolve(onConnect(lease, { signal: deadline.signal })).then(resolve, reject);
     });

@@ -39,6 +39,11 @@ export class Histogram {
     this.#sumMs += ms * weight;
   }
 
+  /** Percentiles begin anew; count and sum go on. */
+  forget(): void {
+    this.#windows.clear();
+  }
+
   /** A frozen snapshot. */
   snapshot(now: number): LatencyStats {
     this.#windows.rotate(now);
@@ -93,6 +98,14 @@ export class Windows<T extends Clearable> {
     this.#hasPrevious = now < this.#endsAt + this.#windowMs;
     if (!this.#hasPrevious) ended.clear();
     this.#endsAt = (this.#hasPrevious ? this.#endsAt : now) + this.#windowMs;
+  }
+
+  /** As if nobody had ever looked. */
+  clear(): void {
+    this.#current.clear();
+    this.#previous.clear();
+    this.#hasPrevious = false;
+    this.#endsAt = Number.NEGATIVE_INFINITY;
   }
 
   /** How long a time both windows cover, in ms. */

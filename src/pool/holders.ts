@@ -61,10 +61,11 @@ export class Holders<In, Out> {
 
   /** Tries again to take back what was lost. */
   sweep(): void {
-    for (const token of this.#orphans) {
-      this.#orphans.delete(token);
-      this.#lose(token);
-    }
+    if (this.#orphans.size === 0) return;
+    // Of a copy: one that is still awaited is added again, and would be met again, for ever.
+    const orphans = [...this.#orphans];
+    this.#orphans.clear();
+    for (const token of orphans) this.#lose(token);
   }
 
   /** A lease has ended. */
@@ -79,9 +80,9 @@ export class Holders<In, Out> {
   /** Who holds these slots. */
   list(slots: Iterable<Slot<In, Out>>, now: number): LeaseHolder[] {
     const holders: LeaseHolder[] = [];
-    for (const { id, state } of slots) {
-      if (state.name !== 'leased' || state.hook !== undefined) continue;
-      holders.push({ connectionId: id, heldMs: now - state.lentAt, stack: state.trace?.stack });
+    for (const slot of slots) {
+      const holder = holderOf(slot, now);
+      if (holder !== undefined) holders.push(holder);
     }
     return holders;
   }
@@ -116,4 +117,23 @@ export class Holders<In, Out> {
       trace,
     );
   }
+}
+
+/** Who holds a slot, unless it is a hook or nobody. */
+function holderOf<In, Out>({ id, state }: Slot<In, Out>, now: number): LeaseHolder | undefined {
+  if (state.name !== 'leased' || state.hook !== undefined) return undefined;
+  return { connectionId: id, heldMs: now - state.lentAt, stack: state.trace?.stack };
+}
+
+/** The lease that is held longest, if there is one. */
+export function longestOf<In, Out>(slots: Iterable<Slot<In, Out>>, now: number): LeaseHolder | undefined {
+  let longest: Slot<In, Out> | undefined;
+  let since = Number.POSITIVE_INFINITY;
+  for (const slot of slots) {
+    const { state } = slot;
+    if (state.name !== 'leased' || state.hook !== undefined || state.lentAt >= since) continue;
+    longest = slot;
+    since = state.lentAt;
+  }
+  return longest === undefined ? undefined : holderOf(longest, now);
 }

@@ -12,7 +12,7 @@ import type { Slot } from './slot.ts';
 
 /** What `onAcquire` and `onRelease` get beside the lease. */
 export interface HookContext {
-  /** Aborted when `hookTimeoutMs` has passed. */
+  /** Aborted when `hookTimeoutMs` has passed, or the socket has closed. */
   readonly signal: AbortSignal;
 }
 
@@ -25,7 +25,7 @@ export interface CloseContext extends HookContext {
 export type HookName = 'onAcquire' | 'onRelease' | 'onClose';
 
 /** A hook: it may use the lease until it returns, and must read every reply it asks for. */
-export type Hook<In, Out, Context> = (lease: Lease<In, Out>, context: Context) => void | Promise<void>;
+export type Hook<In, Out, Context> = (lease: Lease<In, Out>, context: Context) => void | Promise<unknown>;
 
 /** Those that were given. */
 export interface HookSet<In, Out> {
@@ -45,12 +45,17 @@ export interface HooksParts<In, Out> {
 // A hook's lease goes back to nobody: the connection is looked at when the hook has returned.
 const NOWHERE = { takeBack: (): void => undefined };
 
+// Why a hook is not waited for any longer.
+const LOST = new Error('its socket has closed');
+
 /** See the file's comment. */
 export class Hooks<In, Out> {
   readonly #parts: HooksParts<In, Out>;
   readonly hasOnAcquire: boolean;
   readonly hasOnRelease: boolean;
   readonly hasOnClose: boolean;
+  // How to stop waiting for the hook that has a slot now.
+  readonly #running: Map<Slot<In, Out>, AbortController> = new Map();
 
   constructor(parts: HooksParts<In, Out>) {
     this.#parts = parts;
@@ -77,11 +82,16 @@ export class Hooks<In, Out> {
     return this.#run('onClose', slot, connection, (lease, signal) => onClose?.(lease, { signal, reason }));
   }
 
+  /** The socket has closed: what a hook still does with it is not waited for. */
+  ended(slot: Slot<In, Out>): void {
+    this.#running.get(slot)?.abort(LOST);
+  }
+
   async #run(
     name: HookName,
     slot: Slot<In, Out>,
     connection: Connection<In, Out>,
-    call: (lease: Lease<In, Out>, signal: AbortSignal) => void | Promise<void>,
+    call: (lease: Lease<In, Out>, signal: AbortSignal) => void | Promise<unknown>,
   ): Promise<void> {
     const { clock, endpoint, hookTimeoutMs } = this.#parts;
     const lease = new Lease<In, Out>(slot, connection, NOWHERE, 0);
@@ -91,17 +101,22 @@ export class Hooks<In, Out> {
       clock.turn(() => limit.abort(tooSlow(name, endpoint, hookTimeoutMs)));
     });
     connection.serve();
+    this.#running.set(slot, limit);
     try {
-      await new Promise<void>((resolve, reject) => {
+      await new Promise((resolve, reject) => {
         limit.signal.addEventListener('abort', () => reject(limit.signal.reason), { once: true });
         Promise.resolve(call(lease, limit.signal)).then(resolve, reject);
       });
       // onClose may have ended the socket itself, or seen the server do so: that is what it is for.
       if (name !== 'onClose' && !connection.isClean) throw connection.error ?? unfinished(name, endpoint);
     } catch (error) {
-      throw limit.signal.aborted ? limit.signal.reason : explain(name, error, endpoint);
+      if (limit.signal.reason !== LOST) {
+        throw limit.signal.aborted ? limit.signal.reason : explain(name, error, endpoint);
+      }
+      if (name !== 'onClose') throw explain(name, connection.error ?? LOST, endpoint);
     } finally {
       timer.cancel();
+      this.#running.delete(slot);
       lease.finish();
     }
   }

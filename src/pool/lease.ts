@@ -146,7 +146,7 @@ export class Lease<In, Out> implements AsyncDisposable {
   #assertActive(method: string): void {
     if (this.#state === 'active') return;
     throw new LeaseError(
-      `${method}() was called on a lease that was ${this.#state} before.`,
+      `${method}() was called on a lease of socket ${this.connectionId} that was ${this.#state} before.`,
       'A lease is used by one caller, once: acquire a new one.',
     );
   }

@@ -30,6 +30,8 @@ export interface LenderOwner<In, Out> {
   /** Its last lease has begun. */
   readonly onLastUse: (slot: Slot<In, Out>) => void;
   readonly onHookFailed: (slot: Slot<In, Out>, hook: HookName, error: PulsepoolError) => void;
+  /** While suspended: a lease has come back. */
+  readonly onRested: () => void;
   /** While draining: the last caller has been served, or none can be. */
   readonly onDrained: () => void;
 }
@@ -120,8 +122,10 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     }
     const lease = this.#waiters.wait(options, trace);
     this.serve();
+    // More wait than there are places that no lease holds: those are served soon, the others by somebody's release.
     const { sizes, tally } = this.#state;
-    if (this.#waiters.size > 0 && tally.count('leased') >= sizes.max) this.#onShort(trace);
+    const missing = this.#waiters.size - (sizes.max - tally.count('leased'));
+    if (missing > 0 && this.#waiters.size > 0) this.#onShort(missing, trace);
     return lease;
   }
 
@@ -175,12 +179,12 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     if (this.#waiters.size === 0) this.#owner.onDrained();
   }
 
-  /** Somebody waits because all sockets are leased. */
-  #onShort(trace: Trace | undefined): void {
+  /** Somebody waits for a lease of somebody else's. */
+  #onShort(missing: number, trace: Trace | undefined): void {
     const { counters } = this.#state;
     this.#shortages += 1;
     if (counters.isSampled(this.#shortages)) {
-      counters.demand.short(this.#waiters.size, this.#clock.now(), counters.sampleWeight);
+      counters.demand.short(missing, this.#clock.now(), counters.sampleWeight);
     }
     if (trace !== undefined) this.#parts.refusals.suspectDeadlock(trace);
   }
@@ -201,7 +205,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     state.lentAt = now;
     connection.serve();
     connection.lastUsedAt = Math.floor(now);
-    if (counters.isSampled(counters.acquired)) state.isMeasured = true;
+    if (counters.isSampled(counters.acquired)) state.weight = counters.sampleWeight;
     counters.acquired += 1;
     if (slot.uses >= this.#maxUses) this.#owner.onLastUse(slot);
     return lease;
@@ -248,8 +252,9 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     state.hook = 'onAcquire';
     state.waiter = waiter;
     hold.take();
-    this.#hooks
-      .onAcquire(slot, connection)
+    // Whose event it is that brings the socket must not matter: the hook runs for this caller.
+    const run = (): Promise<void> => this.#hooks.onAcquire(slot, connection);
+    (waiter.trace === undefined ? run() : waiter.trace.run(run))
       .then(
         () => {
           // The socket has ended, and the caller waits for another one.
@@ -290,10 +295,10 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     return lease;
   }
 
-  /** The socket that a caller was about to get has ended. */
-  tryAgain(waiter: Waiter<Lease<In, Out>>): void {
+  /** The socket that a caller was about to get has ended, for this reason if it is known. */
+  tryAgain(waiter: Waiter<Lease<In, Out>>, error: PulsepoolError | undefined): void {
     if (!this.#waiters.isWanted(waiter)) return;
-    const losses = { count: (waiter.losses?.count ?? 0) + 1, error: waiter.losses?.error };
+    const losses = { count: (waiter.losses?.count ?? 0) + 1, error: error ?? waiter.losses?.error };
     waiter.losses = losses;
     if (losses.count <= this.#parts.retry.retries) this.#waiters.requeue(waiter);
     else this.#parts.refusals.fail(waiter, losses.error);
@@ -319,11 +324,11 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
 
   /** What a lease leaves behind, however it ended. */
   endLease(slot: Slot<In, Out>, state: LeasedState<In, Out>): void {
-    if (state.isMeasured) {
+    if (state.weight > 0) {
       const { counters } = this.#state;
       const now = this.#clock.now();
-      state.isMeasured = false;
-      counters.hold.record(now - state.lentAt, now, counters.sampleWeight);
+      counters.hold.record(now - state.lentAt, now, state.weight);
+      state.weight = 0;
     }
     if (state.trace !== undefined || state.isTold) {
       this.#parts.holders.ended(slot, state, this.#clock.now());
@@ -360,6 +365,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     connection.rest();
     this.#state.tally.takeBack(slot, connection);
     this.offer(slot, connection);
+    if (this.#state.isSuspended) this.#owner.onRested();
   }
 
   // ---- an idle socket finds its place --------------------------------------------------------------------

@@ -36,10 +36,14 @@ export class PoolState<In, Out> {
     return this.phase === 'draining';
   }
 
-  /** How many of those at rest are more than the sizes ask for. */
+  /** How many of those at rest are more than the sizes ask for. What goes when its lease ends is as good as gone. */
   get surplus(): number {
     const { min, minIdle } = this.sizes;
-    return Math.min(this.tally.open - min, this.shelf.size - minIdle);
+    let leaving = 0;
+    for (const { mustGo, state } of this.slots) {
+      if (mustGo && (state.name === 'leased' || state.name === 'checking')) leaving += 1;
+    }
+    return Math.min(this.tally.open - leaving - min, this.shelf.size - minIdle);
   }
 
   /** The counts as users see them. */

@@ -167,7 +167,14 @@ export class Pool<In, Out> implements AsyncDisposable {
    *
    * @throws what `acquire` throws, and what `fn` throws.
    */
-  async use<T>(fn: (lease: Lease<In, Out>) => T | Promise<T>, options?: AcquireOptions): Promise<T> {
+  use<T>(fn: (lease: Lease<In, Out>) => T | Promise<T>, options?: AcquireOptions): Promise<T> {
+    return this.#tracer.isOn ? this.#tracer.apart(() => this.#use(fn, options)) : this.#use(fn, options);
+  }
+
+  async #use<T>(
+    fn: (lease: Lease<In, Out>) => T | Promise<T>,
+    options: AcquireOptions | undefined,
+  ): Promise<T> {
     if (typeof fn !== 'function') throw invalidOption('fn', 'be a function', fn);
     const lease = await this.acquire(options);
     try {
@@ -187,6 +194,12 @@ export class Pool<In, Out> implements AsyncDisposable {
    * @throws what `acquire` and `lease.request` throw; DeadlineError when `timeoutMs` has passed.
    */
   request(message: In, options?: RequestOptions): Promise<Out> {
+    return this.#tracer.isOn
+      ? this.#tracer.apart(() => this.#request(message, options))
+      : this.#request(message, options);
+  }
+
+  #request(message: In, options: RequestOptions | undefined): Promise<Out> {
     return options === undefined
       ? requestOnce(message, this.#requestParts)
       : requestWithin(message, options, this.#requestParts);
@@ -249,14 +262,16 @@ export class Pool<In, Out> implements AsyncDisposable {
   }
 
   /**
-   * For a planned failover: nothing is lent or dialed until `resume()`. Callers wait, and nobody fails before their
-   * deadline. Leases that are held go on.
+   * For a planned failover: nothing is lent or dialed until `resume()`, from this very moment on. Callers wait, and
+   * nobody fails before their deadline. Leases that are held go on.
+   *
+   * Resolves when no lease is held any more; also when the pool is resumed or has closed.
    *
    * @throws AcquireError `ERR_POOL_CLOSED` after `close()`.
    */
-  suspend(): void {
+  async suspend(): Promise<void> {
     if (this.#closing !== undefined) throw this.#roster.refusals.closed(0);
-    this.#roster.suspend();
+    await this.#roster.suspend();
   }
 
   /** Serves again after `suspend()`; does nothing otherwise. */
@@ -366,7 +381,7 @@ export class Pool<In, Out> implements AsyncDisposable {
     hold.drop();
     hold.end();
     const forced = holders.length;
-    announcer.tell('poolClosed', () => ({ forced }));
+    announcer.tell('poolClosed', () => ({ forced, holders }));
     announcer.end();
     this.#tracer.end();
     return { forced, holders };

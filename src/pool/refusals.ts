@@ -14,6 +14,7 @@ import {
   poolClosedError,
 } from './acquire-error.ts';
 import type { Announcer } from './announcer.ts';
+import { longestOf } from './holders.ts';
 import type { Lease } from './lease.ts';
 import type { PoolState } from './pool-state.ts';
 import type { Trace } from './trace.ts';
@@ -69,8 +70,13 @@ export class Refusals<In, Out> {
     const { clock, state } = this.#parts;
     state.counters.timedOut += 1;
     const holding = waiter.trace?.heldBefore() ?? [];
-    const story = this.#story(clock.now() - waiter.since);
-    this.#tell(waiter, acquireTimeoutError({ ...story, holding: holding.length }));
+    const now = clock.now();
+    const story = {
+      ...this.#story(now - waiter.since),
+      holding: holding.length,
+      longest: longestOf(state.slots, now),
+    };
+    this.#tell(waiter, acquireTimeoutError(story));
   }
 
   /** There are too many of them. */

@@ -186,7 +186,11 @@ class Series<In, Out> {
       {
         retryable: true,
         sent,
-        hint: 'The phase that used most of the time is where to look.',
+        // Who got no socket is told why by the queue.
+        hint:
+          cause instanceof AcquireError
+            ? cause.hint
+            : 'The phase that used most of the time is where to look.',
         cause,
         attempts: this.#attempts,
         phases: { ...this.#spent },

@@ -55,11 +55,6 @@ export class Retirement<In, Out> {
     return this.#after;
   }
 
-  /** Of these, how many stand in for a socket that has ended already. */
-  get owed(): number {
-    return this.#after;
-  }
-
   /** Slots that serve until they are replaced. */
   get size(): number {
     return this.#stale.size;

@@ -68,6 +68,8 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
   // Somebody who did not wait would have liked one more socket.
   #isWished = false;
   #stalledAt = 0;
+  // Who waits until no lease is held, while the pool is suspended.
+  readonly #onQuiet: (() => void)[] = [];
 
   constructor(parts: RosterParts<In, Out>, announcer: Announcer) {
     const { clock, endpoint, hold, sizes } = parts;
@@ -94,8 +96,13 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
       onGone: () => {
         if (state.isDraining) this.lender.serve();
       },
+      // With nothing open, it is the dial that keeps everybody waiting.
       isExhausted: () =>
-        !this.dials.hasRoom && shelf.size === 0 && !this.dials.isFailing && !state.isSuspended,
+        tally.open > 0 &&
+        !this.dials.hasRoom &&
+        shelf.size === 0 &&
+        !this.dials.isFailing &&
+        !state.isSuspended,
       spare: () => Math.max(0, state.sizes.max - tally.count('leased')),
     });
     this.#readiness = new Readiness(sizes);
@@ -130,6 +137,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
         },
         onHookFailed: (slot, hook, error) => this.#onHookFailed(slot, hook, error),
         onDrained: () => this.#endResting(),
+        onRested: () => this.#checkQuiet(),
       },
     );
     this.dials = new Dials(parts, {
@@ -160,7 +168,10 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
       },
       {
         onIdle: (slot) => this.#endHealthy(slot, 'idle'),
-        onOld: (slot) => this.#onOld(slot),
+        onOld: (slot, isUnneeded) => {
+          if (isUnneeded) this.#endHealthy(slot, 'lifetime');
+          else this.#retirement.mark(slot, 'lifetime');
+        },
         // While no other socket can be had, one that works is worth more than a rule about its age.
         onTooOld: (slot) => {
           if (!this.dials.isFailing) this.#retirement.hurry(slot);
@@ -190,15 +201,26 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     return stop;
   }
 
-  /** Lends nothing and opens nothing until `resume`; callers wait. */
-  suspend(): void {
+  /** Lends nothing and opens nothing until `resume`; callers wait. Resolves when no lease is held. */
+  suspend(): Promise<void> {
     if (this.state.phase === 'serving') this.state.phase = 'suspended';
+    return new Promise((resolve) => {
+      this.#onQuiet.push(resolve);
+      this.#checkQuiet();
+    });
+  }
+
+  #checkQuiet(): void {
+    const { phase, tally } = this.state;
+    if (phase === 'suspended' && tally.count('leased') > 0) return;
+    for (const tell of this.#onQuiet.splice(0)) tell();
   }
 
   /** Serves again. */
   resume(): void {
     if (this.state.phase !== 'suspended') return;
     this.state.phase = 'serving';
+    this.#checkQuiet();
     this.#retirement.step();
     this.serve();
   }
@@ -207,6 +229,9 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
   resize(sizes: Sizes): void {
     const { shelf, tally } = this.state;
     this.state.sizes = sizes;
+    // Advice is about the sizes there are.
+    this.state.counters.wait.forget();
+    this.state.counters.demand.forget();
     this.dials.resize(sizes.max);
     this.#readiness.resize(sizes);
     while (shelf.size > sizes.maxIdle || (tally.open > sizes.max && shelf.size > 0)) {
@@ -255,6 +280,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
   /** Starts to close: nothing new is opened, idle sockets end. Resolves when no slot is left. Call it once. */
   drain(): Promise<void> {
     this.state.phase = 'draining';
+    this.#checkQuiet();
     this.#upkeep.end();
     this.#retirement.end();
     const empty = new Promise<void>((resolve) => {
@@ -386,6 +412,8 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
   #wish(): void {
     this.#isWished = true;
     this.#grow();
+    // There is no place for it, or now is no time: nobody may want it any more when there is.
+    if (this.state.tally.count('dialing') === 0) this.#isWished = false;
   }
 
   #onOpened(slot: Slot<In, Out>, connection: Connection<In, Out>, dialMs: number): void {
@@ -487,18 +515,20 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
       if (state.hook === undefined) this.lender.endLease(slot, state);
     }
     tally.move(slot, { name: 'closing', connection, reason });
+    this.#checkQuiet();
     counters.countClosed(reason);
     const { clock, endpoint } = this.#parts;
     const ageMs = clock.now() - connection.openedAt;
     const { id: connectionId, uses } = slot;
     this.#announcer.tell('closed', () => ({ connectionId, endpoint, reason, error, ageMs, uses }), trace);
-    if (waiter !== undefined) this.lender.tryAgain(waiter);
+    if (waiter !== undefined) this.lender.tryAgain(waiter, error);
   }
 
   /** The places of a socket on the books and in the counts are free. */
   #forget(slot: Slot<In, Out>): void {
     this.state.tally.move(slot, { name: 'closed' });
     this.state.slots.delete(slot);
+    this.#hooks.ended(slot);
     this.dials.forget(slot);
     this.#renewal.forget(slot);
     this.#checkEmpty();
@@ -544,12 +574,6 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     const { connection } = slot.state;
     this.state.shelf.remove(slot);
     this.state.tally.move(slot, { name: 'checking', connection, by: 'heartbeat' });
-  }
-
-  /** It is time to open its successor, unless nobody has ever needed it. */
-  #onOld(slot: Slot<In, Out>): void {
-    if (slot.uses === 0 && this.state.surplus > 0) this.#endHealthy(slot, 'lifetime');
-    else this.#retirement.mark(slot, 'lifetime');
   }
 
   /** Opened before the last reset. While nobody is served, it need not wait for a successor. */

@@ -44,8 +44,8 @@ export interface LeasedState<In, Out> {
   trace: Trace | undefined;
   /** It has been told as leaked. */
   isTold: boolean;
-  /** Its length goes into the histogram. */
-  isMeasured: boolean;
+  /** How many leases its length stands for in the histogram; 0 when it is not measured. */
+  weight: number;
   /** Which hook has the socket now, instead of a caller. */
   hook: 'onAcquire' | 'onRelease' | undefined;
   /** For whom `onAcquire` prepares it. */
@@ -207,7 +207,7 @@ export class SlotTally {
       lentAt: 0,
       trace: undefined,
       isTold: false,
-      isMeasured: false,
+      weight: 0,
       hook: undefined,
       waiter: undefined,
     };

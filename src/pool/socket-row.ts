@@ -21,6 +21,8 @@ export interface SocketRow {
   readonly rttMs: number;
   /** Pings in a row without an answer. */
   readonly missed: number;
+  /** Where its lease was acquired, when `leakAfterMs` or `detectDeadlocks` is set. */
+  readonly stack: string | undefined;
   /** Why it is to be replaced, when it is. */
   readonly staleBy: StaleReason | undefined;
 }
@@ -41,6 +43,7 @@ export function socketRow<In, Out>(slot: Slot<In, Out>, now: number): SocketRow 
     uses,
     rttMs,
     missed: beat?.missed ?? 0,
+    stack: state.name === 'leased' ? state.trace?.stack : undefined,
     staleBy,
   });
 }

@@ -11,7 +11,8 @@ const MAX_EVERY_MS = 1_000;
 
 /** A timer that runs only while there is something to look at. */
 export class Sweep {
-  readonly #everyMs: number;
+  /** How long it is from one look to the next. */
+  readonly everyMs: number;
   readonly #clock: Clock;
   readonly #look: (now: number, lateMs: number) => void;
   readonly #isNeeded: () => boolean;
@@ -25,7 +26,7 @@ export class Sweep {
     isNeeded: () => boolean,
   ) {
     const shortest = Math.min(...limitsMs);
-    this.#everyMs = Math.min(MAX_EVERY_MS, Math.max(MIN_EVERY_MS, Math.floor(shortest / SHARE)));
+    this.everyMs = Math.min(MAX_EVERY_MS, Math.max(MIN_EVERY_MS, Math.floor(shortest / SHARE)));
     this.#clock = clock;
     this.#look = look;
     this.#isNeeded = isNeeded;
@@ -34,8 +35,8 @@ export class Sweep {
   /** Starts the timer if it does not run. */
   start(): void {
     if (this.#timer !== undefined) return;
-    const dueAt = this.#clock.now() + this.#everyMs;
-    this.#timer = this.#clock.after(this.#everyMs, () => {
+    const dueAt = this.#clock.now() + this.everyMs;
+    this.#timer = this.#clock.after(this.everyMs, () => {
       this.#timer = undefined;
       const now = this.#clock.now();
       this.#look(now, Math.max(0, now - dueAt));

@@ -11,9 +11,11 @@ export interface TracerSettings {
   /** Leases held this long are told with their stack, in ms. `Infinity`: no stacks for that. */
   readonly leakAfterMs: number;
   readonly detectDeadlocks: boolean;
+  /** `onAcquire` is to run in the context of the caller for whom it prepares a socket. */
+  readonly hooks: { readonly onAcquire: unknown };
 }
 
-// Frames of ours at the top of a stack say nothing; ten of the caller's are enough to find the place.
+// Frames of ours say nothing; ten of the caller's are enough to find the place.
 const STACK_FRAMES = 20;
 // By their whole path: a caller's own src/pool.ts must not be taken for ours.
 const OWN_FILES: readonly string[] = [
@@ -50,13 +52,13 @@ export class Trace {
     // A `prepareStackTrace` of the user's may make anything of it.
     if (typeof stack !== 'string') return undefined;
     const frames = stack.split('\n').slice(1);
-    const first = frames.findIndex((frame) => !OWN_FILES.some((file) => frame.includes(file)));
-    return frames.slice(Math.max(0, first)).join('\n');
+    const theirs = frames.filter((frame) => !OWN_FILES.some((file) => frame.includes(file)));
+    return (theirs.length > 0 ? theirs : frames).join('\n');
   }
 
   /** Calls `fn` in the caller's async context. */
-  run(fn: () => void): void {
-    this.#context.runInAsyncScope(fn);
+  run<T>(fn: () => T): T {
+    return this.#context.runInAsyncScope(fn);
   }
 
   /** The caller has got a lease. */
@@ -124,10 +126,10 @@ export class Tracer {
   /** Whether traces are made: the only question on the warm path. */
   isOn: boolean;
 
-  constructor({ detectDeadlocks, leakAfterMs }: TracerSettings) {
+  constructor({ detectDeadlocks, hooks, leakAfterMs }: TracerSettings) {
     this.#wantsStacks = detectDeadlocks || leakAfterMs !== Number.POSITIVE_INFINITY;
     this.#calls = detectDeadlocks ? new AsyncLocalStorage() : undefined;
-    this.isOn = this.#wantsStacks;
+    this.isOn = this.#wantsStacks || hooks.onAcquire !== undefined;
   }
 
   /** Traces whatever comes from now on: somebody listens, and is to be told in the context of the caller. */
@@ -159,6 +161,21 @@ export class Tracer {
       });
     }
     return { number: this.#stretchNumber, asyncId: executionAsyncId() };
+  }
+
+  /**
+   * Calls `fn`, which gives back by itself what it takes: the caller goes on as if it had not been called, and may
+   * start the next one beside it.
+   */
+  apart<T>(fn: () => T): T {
+    const calls = this.#calls;
+    if (calls === undefined) return fn();
+    const before = calls.getStore();
+    try {
+      return fn();
+    } finally {
+      calls.enterWith(before);
+    }
   }
 
   end(): void {

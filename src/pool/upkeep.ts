@@ -12,8 +12,8 @@ import { Sweep } from './sweep.ts';
 export interface UpkeepFindings<In, Out> {
   /** A socket at rest that nobody needs, or that its server is about to close. */
   readonly onIdle: (slot: Slot<In, Out>) => void;
-  /** It is time to open its successor. */
-  readonly onOld: (slot: Slot<In, Out>) => void;
+  /** It is time to open its successor, unless it is one of those that are not needed, and has never been. */
+  readonly onOld: (slot: Slot<In, Out>, isUnneeded: boolean) => void;
   /** It can't wait for its successor any longer. */
   readonly onTooOld: (slot: Slot<In, Out>) => void;
   /** A lease that is held now. */
@@ -81,10 +81,12 @@ export class Upkeep<In, Out> {
   }
 
   #look(now: number, lateMs: number): void {
-    const { maxLifetimeMs, slots } = this.#parts;
+    const { maxLifetimeMs, slots, surplus } = this.#parts;
     const findings = this.#findings;
     const frozenMs = lateMs > STALLED_MS ? Math.floor(lateMs) : 0;
     const graceMs = maxLifetimeMs * LIFETIME_JITTER * 0.5;
+    // Looked up once: it asks all slots.
+    let spare: number | undefined;
     for (const slot of slots) {
       const { state } = slot;
       if (state.name === 'dialing' || state.name === 'closing' || state.name === 'closed') continue;
@@ -96,8 +98,12 @@ export class Upkeep<In, Out> {
         findings.onLeased(slot, now);
       } else state.connection.lastUsedAt += frozenMs;
       if (slot.mustGo || slot.expiresAt > now) continue;
-      if (slot.staleBy === undefined) findings.onOld(slot);
-      else if (slot.expiresAt + graceMs <= now) findings.onTooOld(slot);
+      if (slot.staleBy === undefined) {
+        const wasNeeded = slot.uses > 0 || state.name !== 'idle';
+        const isUnneeded = !wasNeeded && (spare ??= surplus()) > 0;
+        if (isUnneeded) spare = (spare ?? 0) - 1;
+        findings.onOld(slot, isUnneeded);
+      } else if (slot.expiresAt + graceMs <= now) findings.onTooOld(slot);
     }
     if (frozenMs > 0) findings.onStalled(frozenMs);
     else this.#lookAtRest(now);
@@ -106,7 +112,9 @@ export class Upkeep<In, Out> {
 
   #lookAtRest(now: number): void {
     const { bottom, idleLimitMs, idleTimeoutMs, surplus } = this.#parts;
-    const limitMs = idleLimitMs(now);
+    const serverMs = idleLimitMs(now);
+    // Before the next look it would be too late.
+    const limitMs = Math.max(serverMs - this.#sweep.everyMs, serverMs / 2);
     let spare = surplus();
     for (let slot = bottom(); slot !== undefined; ) {
       const { above, state } = slot;

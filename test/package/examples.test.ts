@@ -53,8 +53,12 @@ async function closedPort(): Promise<string> {
 const OWN_SERVER = { HOST: '', PORT: '' };
 
 /** Runs an example that must succeed; its lines. */
-async function linesOf(name: string, env: Readonly<Record<string, string>>): Promise<string[]> {
-  const { status, stdout, stderr } = await runNode([`examples/${name}.mjs`], env);
+async function linesOf(
+  name: string,
+  env: Readonly<Record<string, string>>,
+  nodeArgs: readonly string[] = [],
+): Promise<string[]> {
+  const { status, stdout, stderr } = await runNode([...nodeArgs, `examples/${name}.mjs`], env);
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   return stdout.trimEnd().split('\n');
 }
@@ -183,6 +187,140 @@ describe('05-redis-heartbeat', () => {
     expect(stderr).toMatch(/^ERR_REFUSED: .*\nNothing listens there/);
   });
 });
+
+describe('06-planned-failover', () => {
+  it('lets callers wait for the new server, fails none, and hears the old one no more', async () => {
+    const lines = await linesOf('06-planned-failover', OWN_SERVER);
+    expect(lines[0]).toMatch(/^before: [1-9]\d* replies from A$/);
+    expect(lines[1]).toBe('suspended: 0 leases are out, 10 callers wait');
+    expect(lines[2]).toMatch(/^reset: [2-4] sockets to A are closed, 0 are left$/);
+    expect(lines[3]).toMatch(/^resumed: [1-9]\d+ replies from B; the longest wait was \d{3,} ms$/);
+    expect(lines.slice(4)).toEqual(['nobody failed, and no reply of A came after the failover']);
+  });
+});
+
+describe('07-leaks', () => {
+  const at = (name: string): string => `taken at ${name} \\(07-leaks\\.mjs:\\d+:\\d+\\)`;
+  const slow = [
+    new RegExp(`^leaked: a lease of socket 1 is held for \\d+ ms so far, ${at('writeSlowReport')}$`),
+    new RegExp(`^unleaked: it came back after \\d{3,} ms, ${at('writeSlowReport')}$`),
+  ];
+  const held = new RegExp(`^close: 1 lease was cut off, ${at('forgetToRelease')}$`);
+  const lost = [
+    new RegExp(`^leaked: a lease of socket 1 is held for \\d+ ms so far, ${at('loseIt')}$`),
+    new RegExp(`^leaked: a lease of socket 1 is lost, and its socket was closed, ${at('loseIt')}$`),
+    /^its place is free again: 0 leased$/,
+  ];
+
+  it('names the place that took a lease which is slow, lost, or held for ever', async () => {
+    expectLines(await linesOf('07-leaks', OWN_SERVER, ['--expose-gc']), [...slow, ...lost, held]);
+  });
+
+  it('leaves out the lost one without --expose-gc, with a server somewhere else', async () => {
+    const { env } = await echo();
+    expectLines(await linesOf('07-leaks', env), [...slow, /^skipped: a lost lease, /, held]);
+  });
+});
+
+describe('08-deadlock-hint', () => {
+  const expected = [
+    /^one at a time: done$/,
+    /^deadlock suspected:$/,
+    /^ {2}a lease is held, taken {5}at moveMoney \(08-deadlock-hint\.mjs:\d+:\d+\)$/,
+    /^ {2}and another one is awaited at writeAuditLine \(08-deadlock-hint\.mjs:\d+:\d+\)$/,
+    /^two at once: ERR_ACQUIRE_TIMEOUT$/,
+    /^ {2}The caller itself holds 1 lease/,
+    /^mended: ten at once are done, and nothing is suspected$/,
+  ];
+
+  it('shows both stacks, and nothing once it is mended', async () => {
+    expectLines(await linesOf('08-deadlock-hint', OWN_SERVER), expected);
+  });
+
+  it('works with a server somewhere else', async () => {
+    const { server, env } = await echo();
+    expectLines(await linesOf('08-deadlock-hint', env), expected);
+    expect(server.accepted).toBeGreaterThan(0);
+  });
+});
+
+describe('09-overload', () => {
+  it('serves by priority, refuses at once when the line is full, and soon when it never empties', async () => {
+    expectLines(await linesOf('09-overload', OWN_SERVER), [
+      /^priority: health check, page, another page, report$/,
+      /^maxWaiting: ERR_OVERLOADED after \d+ ms, 3 wait$/,
+      /^first come, first served: [1-9]\d* done; in the second half they waited [1-9]\d+ ms$/,
+      /^shedAfterMs: [1-9]\d* done; in the second half they waited \d+ ms$/,
+      /^ {2}and [1-9]\d* were told ERR_OVERLOADED, after \d+ ms$/,
+    ]);
+  });
+});
+
+describe('10-sizing', () => {
+  it('measures, lists its sockets, advises, and does better with the sizes that it advised', async () => {
+    expectLines(await linesOf('10-sizing', OWN_SERVER), [
+      /^max 2: [1-9]\d* waits, [\d.]+ ms on average$/,
+      /^wait: p50 [\d.]+ ms, p99 [\d.]+ ms, longest [\d.]+ ms$/,
+      /^hold: p50 [\d.]+ ms, p99 [\d.]+ ms$/,
+      /^dial: p50 [\d.]+ ms \(2 dials\)$/,
+      /^socket 1: idle, lent [1-9]\d* times in \d+ ms$/,
+      /^socket 2: idle, lent [1-9]\d* times in \d+ ms$/,
+      /^advice: p99 of the wait is \d+ ms: \d more sockets? would remove it/,
+      /^resized: max is [3-5]$/,
+      /^max [3-5]: \d+ waits, [\d.]+ ms on average$/,
+    ]);
+  });
+});
+
+describe('11-sessions', () => {
+  it('authenticates, selects, resets and quits; a hook that fails costs its own socket', async () => {
+    const lines = await linesOf('11-sessions', OWN_SERVER);
+    const goodbyes = lines.filter((line) => /^socket \d closed: shutdown$/.test(line));
+    expect(goodbyes).not.toEqual([]);
+    expectLines(
+      lines.filter((line) => !goodbyes.includes(line)),
+      [
+        /^who am I: acme, acme$/,
+        /^onRelease failed on socket [12]: RESET was answered with -ERR something is locked$/,
+        /^socket [12] closed: hook$/,
+        /^six more callers: acme, acme, acme, acme, acme, acme$/,
+        /^hooks that failed: 1; sockets that it cost: 1$/,
+        /^the server heard: AUTH secret, SELECT acme, .*, RESET, QUIT$/,
+      ],
+    );
+  });
+});
+
+describe('12-request-ids', () => {
+  const expected = [
+    '[no request] socket 1 opened',
+    '[order-1] got socket 1',
+    '[order-1] gave socket 1 back',
+    '[order-2] got socket 1',
+    '[order-2] gave socket 1 back',
+    '[order-3] got socket 1',
+    '[order-3] gave socket 1 back',
+    '[order-4] got socket 1',
+    '[order-5] got no socket: ERR_ACQUIRE_TIMEOUT',
+    '[order-4] gave socket 1 back',
+    '[order-6] got socket 1',
+    '[order-6] socket 1 closed: dirty',
+  ];
+
+  it('logs what happens to a lease with the id of the request that asked for it', async () => {
+    expect(await linesOf('12-request-ids', OWN_SERVER)).toEqual(expected);
+  });
+
+  it('works with a server somewhere else', async () => {
+    const { env } = await echo();
+    expect(await linesOf('12-request-ids', env)).toEqual(expected);
+  });
+});
+
+/** Each line must match its pattern. */
+function expectLines(lines: readonly string[], patterns: readonly RegExp[]): void {
+  expect(lines).toEqual(patterns.map((pattern) => expect.stringMatching(pattern)));
+}
 
 /** PING, SET, GET, DEL and an error for the rest, in RESP2. */
 function standInRedis(): (socket: net.Socket) => void {

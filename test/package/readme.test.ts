@@ -1,26 +1,28 @@
 /**
- * The README's code, run: its first ```js block, and every block marked ```js run, in a process of their own
- * against a line echo server. What a `console.log(…); // comment` says is what must be printed.
+ * The code of the README and of docs/recipes.md, run: the README's first ```js block, and every block marked ```js run,
+ * in a process of their own against a line echo server. What a `console.log(…); // comment` says is what must be
+ * printed.
  */
-import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { existsSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type EchoServer, startEcho } from '../support/echo-server.ts';
 import { requireBuild, runNode } from './child.ts';
 
 interface Snippet {
+  readonly path: string;
   readonly line: number;
   readonly code: string;
 }
 
-const readme = readFileSync(fileURLToPath(new URL('../../README.md', import.meta.url)), 'utf8');
-const snippets = findSnippets(readme);
+const root = new URL('../../', import.meta.url);
+const readme = findSnippets('README.md', (mark, index) => index === 0 || mark === 'run');
+const recipes = findSnippets('docs/recipes.md', (mark) => mark === 'run');
 
-function findSnippets(text: string): Snippet[] {
-  const blocks = [...text.matchAll(/^```js([^\n]*)\n(.*?)^```$/gms)];
-  return blocks
-    .filter(([, mark = ''], index) => index === 0 || mark.trim() === 'run')
-    .map(({ index, 2: code = '' }) => ({ line: text.slice(0, index).split('\n').length, code }));
+function findSnippets(path: string, isWanted: (mark: string, index: number) => boolean): Snippet[] {
+  const text = readFileSync(new URL(path, root), 'utf8');
+  return [...text.matchAll(/^```js([^\n]*)\n(.*?)^```$/gms)]
+    .filter(([, mark = ''], index) => isWanted(mark.trim(), index))
+    .map(({ index, 2: code = '' }) => ({ path, line: text.slice(0, index).split('\n').length, code }));
 }
 
 /** What the snippet says that it prints, in order. */
@@ -42,14 +44,44 @@ afterAll(() => server?.close());
 
 describe('the README', () => {
   it('has a snippet to start with, which names an address and says what it prints', () => {
-    const [first] = snippets;
+    const [first] = readme;
     if (first === undefined) throw new Error('README.md has no ```js block');
     expect(first.code).toMatch(/host: '[^']+'/);
     expect(first.code).toMatch(/port: [\d_]+/);
     expect(promised(first.code)).not.toEqual([]);
   });
+});
 
-  it.each(snippets)('prints what it says in the snippet at line $line', async ({ code }) => {
+describe('the recipes', () => {
+  it('have snippets that run, each of which says what it prints', () => {
+    expect(recipes.map(({ code }) => promised(code).length > 0)).toEqual(recipes.map(() => true));
+    expect(recipes).not.toEqual([]);
+  });
+
+  it('link to headings and files that are there', () => {
+    const text = readFileSync(new URL('docs/recipes.md', root), 'utf8');
+    const anchors = [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) => anchorOf(heading));
+    const links = [...text.matchAll(/\]\(([^)]+)\)/g)].map(([, link = '']) => link);
+    const dead = links.filter((link) =>
+      link.startsWith('#')
+        ? !anchors.includes(link.slice(1))
+        : !existsSync(new URL(link, new URL('docs/', root))),
+    );
+    expect(links).not.toEqual([]);
+    expect(dead).toEqual([]);
+  });
+});
+
+/** As GitHub makes it. */
+function anchorOf(heading: string): string {
+  return heading
+    .toLowerCase()
+    .replace(/[^\w -]/g, '')
+    .replaceAll(' ', '-');
+}
+
+describe('a snippet', () => {
+  it.each([...readme, ...recipes])('prints what it says: $path, line $line', async ({ code }) => {
     const acceptedBefore = server.accepted;
     const { status, stdout, stderr } = await runNode(['--input-type=module', '-e', at(code, server.port)]);
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
