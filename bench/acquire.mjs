@@ -2,7 +2,8 @@
  * Warm acquire and release: what a caller pays when a socket rests in the pool.
  *
  * pulsepool lends real sockets on loopback, with its defaults: leases, deadlines, checks of what has rested, and
- * counters. The others lend plain objects, which costs them nothing.
+ * counters. The others lend plain objects, which costs them nothing. The floor is no pool at all: its acquire returns
+ * a promise of a new object, ready made, so that it shows what any acquire that is awaited costs.
  *
  * Each loop is written out. A shared one would add a call and a promise to every contestant, and so hide a part of
  * the difference. generic-pool's release is not awaited, as most callers do: its promise tells of misuse only.
@@ -15,9 +16,15 @@ import { median, race, ratioOf, row, startEchoServer } from './measure.mjs';
 
 const MAX = 10;
 const CALLERS = 100;
+const MANY = 10_000;
 
 const create = async () => ({});
 const destroy = async () => undefined;
+
+const floor = {
+  acquire: () => Promise.resolve({ isHeld: true }),
+  release: () => undefined,
+};
 
 function openPeers() {
   return {
@@ -91,17 +98,33 @@ async function oneCaller(port) {
         }
         return calls;
       },
+      floor: async () => {
+        for (let call = 0; call < calls; call++) {
+          await floor.acquire();
+          floor.release();
+        }
+        return calls;
+      },
     },
     41,
   );
   await pool.close();
   const ns = figures(times);
+  /** Round by round, less the floor. @param {readonly number[]} of */
+  const above = (of) => of.map((value, round) => value - (times.floor[round] ?? Number.NaN));
   return [
     row(
       'acquire + release, against stock generic-pool',
       ratioOf(times.stock, times.pulsepool),
-      { atLeast: 4 },
-      `${ns('pulsepool')} against ${ns('stock')}`,
+      { atLeast: 5 },
+      `${ns('pulsepool')} against ${ns('stock')}; the floor, an await and no pool, ${ns('floor')}`,
+    ),
+    row('the same, against tarn', ratioOf(times.tarn, times.pulsepool), { atLeast: 5 }, ns('tarn')),
+    row(
+      'the same, against lightning-pool',
+      ratioOf(times.light, times.pulsepool),
+      { atLeast: 5 },
+      ns('light'),
     ),
     row(
       'the same, against generic-pool with testOnBorrow and acquireTimeoutMillis',
@@ -109,8 +132,12 @@ async function oneCaller(port) {
       {},
       ns('checked'),
     ),
-    row('the same, against tarn', ratioOf(times.tarn, times.pulsepool), {}, ns('tarn')),
-    row('the same, against lightning-pool', ratioOf(times.light, times.pulsepool), {}, ns('light')),
+    row(
+      'what the pool adds to the floor, against what lightning-pool adds',
+      ratioOf(above(times.light), above(times.pulsepool)),
+      {},
+      `${median(above(times.pulsepool)).toFixed(0)} against ${median(above(times.light)).toFixed(0)} ns; generic-pool ${median(above(times.stock)).toFixed(0)} ns`,
+    ),
   ];
 }
 
@@ -184,7 +211,7 @@ async function manyCallers(port) {
     row(
       `${CALLERS} callers on ${MAX}, against the best of the others in each round`,
       ratioOf(best, times.pulsepool),
-      {},
+      { atLeast: 1.2 },
       `${ns('pulsepool')}; generic-pool ${ns('stock')}, with testOnBorrow ${ns('checked')}, tarn ${ns('tarn')}, lightning-pool ${ns('light')}`,
     ),
   ];
@@ -193,14 +220,14 @@ async function manyCallers(port) {
 /** @param {number} port */
 async function idleCrowd(port) {
   const few = await openPool(port, 10);
-  const many = await openPool(port, 1_000);
+  const many = await openPool(port, MANY);
   const calls = 20_000;
   const times = await race({ few: () => lendAlone(few, calls), many: () => lendAlone(many, calls) }, 41);
   await Promise.all([few.close(), many.close()]);
   const ns = figures(times);
   return [
     row(
-      'acquire + release with 1,000 idle sockets, against 10',
+      `acquire + release with ${MANY.toLocaleString('en')} idle sockets, against 10`,
       ratioOf(times.many, times.few),
       { atMost: 1.15 },
       `${ns('many')} against ${ns('few')}`,

@@ -1,7 +1,8 @@
 /**
- * What people write without a library for pooled sockets: the peers of the request benchmark. Frames are a length
- * of 4 bytes and a body.
+ * What people write without a library for pooled sockets: the peers of the benchmarks that send requests. Frames are
+ * a length of 4 bytes and a body.
  */
+import { once } from 'node:events';
 import net from 'node:net';
 import genericPool from 'generic-pool';
 
@@ -191,16 +192,16 @@ class CarefulSocket {
  *
  * @param {number} port
  * @param {number} size
- * @param {{ testOnBorrow: boolean }} options
+ * @param {{ testOnBorrow: boolean, acquireTimeoutMillis?: number }} options
  */
-export function openGeneric(port, size, { testOnBorrow }) {
+export function openGeneric(port, size, { testOnBorrow, acquireTimeoutMillis = 30_000 }) {
   const pool = genericPool.createPool(
     {
       create: async () => new CarefulSocket(await connect(port)),
       destroy: async (socket) => socket.destroy(),
       validate: async (socket) => socket.isUsable,
     },
-    { min: size, max: size, testOnBorrow, acquireTimeoutMillis: 30_000 },
+    { min: size, max: size, testOnBorrow, acquireTimeoutMillis },
   );
   return {
     /** @param {Buffer} message */
@@ -222,6 +223,17 @@ export function openGeneric(port, size, { testOnBorrow }) {
       await pool.clear();
     },
   };
+}
+
+/**
+ * A socket to a server that greets: open when the greeting has come.
+ *
+ * @param {number} port
+ */
+export async function openGreeted(port) {
+  const socket = await connect(port);
+  await once(socket, 'data');
+  return new CarefulSocket(socket);
 }
 
 /**

@@ -1,4 +1,5 @@
-// Runs one benchmark in this process: `node bench/run.mjs acquire`. Its rows go to the parent, or are printed.
+// Runs one benchmark in this process: `node bench/run.mjs acquire`. Its rows go to the parent, or are printed. With
+// `--write`, one that draws writes its picture into docs/.
 import { benchmarks } from './list.mjs';
 import { formatRow } from './measure.mjs';
 
@@ -7,7 +8,7 @@ const benchmark = benchmarks[name];
 if (benchmark === undefined) {
   throw new Error(`no benchmark '${name}'; there are ${Object.keys(benchmarks).join(', ')}`);
 }
-const rows = await benchmark.run();
+const rows = await benchmark.run({ write: process.argv.includes('--write') });
 if (process.send === undefined) {
   for (const row of rows) console.log(formatRow(row));
 } else {

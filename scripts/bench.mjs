@@ -1,7 +1,8 @@
 /**
  * `npm run bench`: builds, runs each benchmark in a process of its own, and prints the machine and one table.
  *
- *     npm run bench -- --only acquire    that one (acquire, request, framing or idle)
+ *     npm run bench -- --only acquire    that one (acquire, request, framing, spike, overload or idle)
+ *     npm run bench -- --write           draws docs/spike.svg; by default no file is written
  *     npm run bench -- --strict          exits 1 when a bar is missed; by default a missed bar is only printed
  */
 import { fork } from 'node:child_process';
@@ -15,8 +16,12 @@ import { ensureInstalled, root, run } from './install.mjs';
 // The longest takes about 50 s. One that hangs must not hold the rest.
 const LIMIT_MS = 100_000;
 
-const { only, strict } = parseArgs({
-  options: { only: { type: 'string' }, strict: { type: 'boolean', default: false } },
+const { only, strict, write } = parseArgs({
+  options: {
+    only: { type: 'string' },
+    strict: { type: 'boolean', default: false },
+    write: { type: 'boolean', default: false },
+  },
 }).values;
 const names = Object.keys(benchmarks).filter((name) => only === undefined || name === only);
 if (names.length === 0) {
@@ -46,7 +51,8 @@ if (strict && missed > 0) process.exitCode = 1;
  */
 function measure(name) {
   return new Promise((resolve, reject) => {
-    const child = fork(join(root, 'bench', 'run.mjs'), [name], { execArgv: benchmarks[name]?.flags ?? [] });
+    const args = write ? [name, '--write'] : [name];
+    const child = fork(join(root, 'bench', 'run.mjs'), args, { execArgv: benchmarks[name]?.flags ?? [] });
     /** @type {import('../bench/measure.mjs').Row[] | undefined} */
     let rows;
     const timer = setTimeout(() => child.kill(), LIMIT_MS);

@@ -69,8 +69,8 @@ export interface PoolOptions<In, Out> {
   /** Sockets at most, dialing and closing ones included. Default: 10 (HikariCP). */
   readonly max?: number;
   /**
-   * Dials side by side at most; fewer while open sockets may serve everybody first: one, then twice as many after
-   * each that still found somebody waiting. Default: 4.
+   * Dials side by side at most; fewer while open sockets may serve everybody before a dial is done, as far as leases
+   * and dials have been measured: one, then twice as many after each that still found somebody waiting. Default: 4.
    */
   readonly maxConnecting?: number;
   /**
@@ -111,7 +111,7 @@ export interface PoolOptions<In, Out> {
    * Called with a lease on each new socket before anybody else gets it: AUTH, SELECT, a greeting. It must read
    * every reply it asks for. Throwing ends the socket.
    */
-  readonly onConnect?: (lease: Lease<In, Out>, context: HandshakeContext) => void | Promise<unknown>;
+  readonly onConnect?: (lease: Lease<In, Out>, context: HandshakeContext) => unknown;
   /** Called with each lease before its caller gets it. Throwing ends the socket, and the caller gets another one. */
   readonly onAcquire?: Hook<In, Out, HookContext>;
   /** Called after each release, to reset the session. Throwing ends the socket. */

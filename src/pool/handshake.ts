@@ -2,6 +2,7 @@
  * The handshake: lends a new connection to `onConnect` under what is left of the connect deadline, before the
  * pool may have it.
  */
+import { onAbort } from '../abort.ts';
 import type { Clock } from '../clock.ts';
 import { ConnectionError, FrameError, messageOf, PulsepoolError } from '../errors.ts';
 import type { Connection } from '../transport/connection.ts';
@@ -17,7 +18,7 @@ export interface HandshakeContext {
 
 /** What a handshake needs to know. */
 export interface HandshakeParts<In, Out> {
-  readonly onConnect: (lease: Lease<In, Out>, context: HandshakeContext) => void | Promise<unknown>;
+  readonly onConnect: (lease: Lease<In, Out>, context: HandshakeContext) => unknown;
   readonly endpoint: string;
   /** For all phases of the dial, in ms; printed when it passes. */
   readonly connectTimeoutMs: number;
@@ -47,10 +48,10 @@ export async function handshake<In, Out>(
       if (!isOver) deadline.abort(dialTimeout('handshake', endpoint, connectTimeoutMs));
     });
   });
-  const onAbort = (): void => deadline.abort(signal.reason);
-  signal.addEventListener('abort', onAbort, { once: true });
+  const end = (): void => deadline.abort(signal.reason);
+  const stop = onAbort(signal, end);
   // The pool may have closed since the socket became ready.
-  if (signal.aborted) onAbort();
+  if (signal.aborted) end();
   const lease = new Lease<In, Out>(slot, connection, NOWHERE, 0);
   connection.serve();
   try {
@@ -73,7 +74,7 @@ export async function handshake<In, Out>(
   } finally {
     isOver = true;
     timer.cancel();
-    signal.removeEventListener('abort', onAbort);
+    stop();
   }
 }
 

@@ -24,8 +24,11 @@ export interface CloseContext extends HookContext {
 /** The hooks of this file. */
 export type HookName = 'onAcquire' | 'onRelease' | 'onClose';
 
-/** A hook: it may use the lease until it returns, and must read every reply it asks for. */
-export type Hook<In, Out, Context> = (lease: Lease<In, Out>, context: Context) => void | Promise<unknown>;
+/**
+ * A hook: it may use the lease until it returns, or until what it returns has settled, and must read every reply it
+ * asks for.
+ */
+export type Hook<In, Out, Context> = (lease: Lease<In, Out>, context: Context) => unknown;
 
 /** Those that were given. */
 export interface HookSet<In, Out> {
@@ -91,7 +94,7 @@ export class Hooks<In, Out> {
     name: HookName,
     slot: Slot<In, Out>,
     connection: Connection<In, Out>,
-    call: (lease: Lease<In, Out>, signal: AbortSignal) => void | Promise<unknown>,
+    call: (lease: Lease<In, Out>, signal: AbortSignal) => unknown,
   ): Promise<void> {
     const { clock, endpoint, hookTimeoutMs } = this.#parts;
     const lease = new Lease<In, Out>(slot, connection, NOWHERE, 0);

@@ -73,10 +73,10 @@ export class Retirement<In, Out> {
     this.#everyMs = 1_000 / perSecond;
   }
 
-  /** It can't wait for a successor any longer. At rest it goes first, unless another one has just done so. */
+  /** It can't wait for a place any longer. At rest it goes first, unless a successor is under way. */
   hurry(slot: Slot<In, Out>): void {
     if (slot.state.name !== 'idle') slot.mustGo = true;
-    else if (this.#after === 0) this.#endFirst(slot);
+    else if (this.ordered === 0) this.#endFirst(slot);
   }
 
   /** A slot is ending, for whatever reason. */
@@ -114,8 +114,7 @@ export class Retirement<In, Out> {
         this.#rest(this.#nextAt - now);
         break;
       }
-      // The place of one that went first is its successor's.
-      if (this.#after === 0 && this.#owner.hasRoom()) this.#before += 1;
+      if (this.#owner.hasRoom()) this.#before += 1;
       else if (!this.#makeRoom()) break;
       this.#nextAt = now + this.#everyMs;
     }

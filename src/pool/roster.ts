@@ -384,10 +384,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
       return;
     }
     const { slots, tally } = this.state;
-    const { open } = tally;
-    const isServing =
-      open > 0 && open >= this.#readiness.floor && this.waiters.size + tally.count('leased') > 0;
-    const wanted = Math.min(this.#wanted(), this.dials.limit(isServing));
+    const wanted = Math.min(this.#wanted(), this.dials.limit(this.#servesSoon()));
     while (tally.count('dialing') < wanted) {
       if (!this.dials.hasRoom) break;
       this.#lastId += 1;
@@ -397,6 +394,16 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
       this.dials.start(slot);
     }
     if (!this.dials.hasRoom) this.#endSuspect();
+  }
+
+  /** Whether the sockets that are open may serve everybody who waits before a dial is done. */
+  #servesSoon(): boolean {
+    const { counters, tally } = this.state;
+    const { open } = tally;
+    const waiting = this.waiters.size;
+    if (open === 0 || open < this.#readiness.floor || waiting + tally.count('leased') === 0) return false;
+    // What is not known yet is thought to be short: a dial too many costs more than one too late.
+    return (waiting / open) * counters.usualHoldMs <= Math.max(1, counters.slowDialMs);
   }
 
   /** A socket that missed a ping holds a place that a waiter needs: it is not worth another interval. */
@@ -599,6 +606,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     const { counters, tally } = this.state;
     counters.demand.see(tally.takePeak(), now);
     counters.adaptSampling();
+    counters.lookBack(now);
     this.#holders.sweep();
     // The next rush begins with one dial again, however the last one ended.
     if (this.waiters.size === 0) this.dials.learn(false);

@@ -61,6 +61,9 @@ export interface PoolStats extends PoolCounts, Sizes {
 // Above this many leases in a second, one of 16 is measured: reading the clock is a third of a warm acquire.
 const MANY_LEASES = 2_000;
 
+// Fewer leases than this say little about the next ones.
+const FEW_LEASES = 20;
+
 /** The counters behind {@link PoolStats}. */
 export class Counters {
   acquired = 0;
@@ -102,6 +105,18 @@ export class Counters {
   adaptSampling(): void {
     this.#sampleMask = this.acquired - this.#acquiredBefore > MANY_LEASES ? 15 : 0;
     this.#acquiredBefore = this.acquired;
+  }
+
+  /** How long a lease is usually held, as of the last look, in ms; 0 while too few have been. */
+  usualHoldMs = 0;
+  /** How long a slow dial takes, as of the last look, in ms. */
+  slowDialMs = 0;
+
+  /** Called about once a second. */
+  lookBack(now: number): void {
+    const { count, p50Ms } = this.hold.snapshot(now);
+    this.usualHoldMs = count < FEW_LEASES ? 0 : p50Ms;
+    this.slowDialMs = this.dial.snapshot(now).p90Ms;
   }
 
   /** A socket ended. */

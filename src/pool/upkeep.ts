@@ -100,8 +100,9 @@ export class Upkeep<In, Out> {
       if (slot.mustGo || slot.expiresAt > now) continue;
       if (slot.staleBy === undefined) {
         const wasNeeded = slot.uses > 0 || state.name !== 'idle';
-        const isUnneeded = !wasNeeded && (spare ??= surplus()) > 0;
-        if (isUnneeded) spare = (spare ?? 0) - 1;
+        if (!wasNeeded && spare === undefined) spare = surplus();
+        const isUnneeded = !wasNeeded && spare !== undefined && spare > 0;
+        if (isUnneeded && spare !== undefined) spare -= 1;
         findings.onOld(slot, isUnneeded);
       } else if (slot.expiresAt + graceMs <= now) findings.onTooOld(slot);
     }

@@ -61,9 +61,10 @@ const LEVEL_MS = 1_000;
  * changes, and comparing the heads of the lists is enough.
  *
  * Overload is handled as in Facebook's "Fail at Scale" (ACM Queue, 2015), adaptive LIFO with controlled delay. When
- * the queue has not been empty for `shedAfterMs` and all sockets are in use, it stands, until it is empty. While it
- * stands the newest of the list whose turn it is goes first, because its caller surely is still there, and whoever
- * has waited for `shedAfterMs` is refused.
+ * the one whose turn it is has waited for `shedAfterMs` and no more sockets can be had, the queue stands. Not being
+ * empty is no sign of it: a pool whose callers come back as soon as they are served always has a queue. While it stands
+ * the newest of the list whose turn it is goes first, because its caller surely is still there, and whoever has waited
+ * for `shedAfterMs` is refused. It ends when the queue is empty, or could be within `shedAfterMs`.
  */
 export class Waiters<T> implements WaiterKeeper<T> {
   readonly #bounds: WaitBounds;
@@ -79,8 +80,9 @@ export class Waiters<T> implements WaiterKeeper<T> {
   // Shared by all who have the pool's own time limit.
   #timer: Timer | undefined;
   #look: Timer | undefined;
-  // Since when the queue has not been empty.
-  #filledAt = 0;
+  // So many were served since then; counted while the queue stands.
+  #taken = 0;
+  #countedSince = 0;
   #isStanding = false;
 
   constructor(bounds: WaitBounds, clock: Clock, hold: ProcessHold, hooks: WaitHooks<T>) {
@@ -132,7 +134,10 @@ export class Waiters<T> implements WaiterKeeper<T> {
   /** Takes the next one off the queue for good: resolve it before anything else happens. */
   take(): Waiter<T> | undefined {
     const waiter = this.#next();
-    if (waiter !== undefined) this.leave(waiter);
+    if (waiter !== undefined) {
+      this.#taken += 1;
+      this.leave(waiter);
+    }
     return waiter;
   }
 
@@ -151,7 +156,10 @@ export class Waiters<T> implements WaiterKeeper<T> {
   /** Takes the next one off the queue: to be resolved, rejected or put back. */
   shift(): Waiter<T> | undefined {
     const waiter = this.#next();
-    if (waiter !== undefined) this.#setApart(waiter);
+    if (waiter !== undefined) {
+      this.#taken += 1;
+      this.#setApart(waiter);
+    }
     return waiter;
   }
 
@@ -226,7 +234,6 @@ export class Waiters<T> implements WaiterKeeper<T> {
     this.#size += 1;
     if (this.#size > 1) return;
     this.#hold.take();
-    this.#filledAt = now;
     this.#armLook(now + this.#bounds.shedAfterMs);
   }
 
@@ -308,18 +315,38 @@ export class Waiters<T> implements WaiterKeeper<T> {
     if (this.#size === 0) return;
     const { shedAfterMs } = this.#bounds;
     const now = this.#clock.now();
-    if (!this.#isStanding && now < this.#filledAt + shedAfterMs) {
-      this.#armLook(this.#filledAt + shedAfterMs);
-      return;
-    }
     // When our own loop was blocked for so long, it is we who kept them waiting.
     const wasBlocked = now - dueAt >= shedAfterMs;
-    this.#isStanding = !wasBlocked && this.#hooks.isExhausted();
-    if (this.#isStanding) {
-      this.#shedOld(now);
+    if (wasBlocked || !this.#hooks.isExhausted() || this.#hasEased(now)) {
+      this.#isStanding = false;
+      this.#armLook(now + shedAfterMs);
       return;
     }
-    this.#armLook(now + shedAfterMs);
+    if (!this.#isStanding) {
+      const lateAt = (this.#next()?.since ?? now) + shedAfterMs;
+      if (now < lateAt) {
+        this.#armLook(lateAt);
+        return;
+      }
+      this.#isStanding = true;
+      this.#countFrom(now);
+    }
+    this.#shedOld(now);
+  }
+
+  /** Whether as many as wait now were served in the last `shedAfterMs`: so all of them can be, in time. */
+  #hasEased(now: number): boolean {
+    const elapsedMs = now - this.#countedSince;
+    const { shedAfterMs } = this.#bounds;
+    if (!this.#isStanding || elapsedMs < shedAfterMs) return false;
+    const inTime = (this.#taken * shedAfterMs) / elapsedMs;
+    this.#countFrom(now);
+    return this.#size <= inTime;
+  }
+
+  #countFrom(now: number): void {
+    this.#taken = 0;
+    this.#countedSince = now;
   }
 
   #shedOld(now: number): void {

@@ -275,9 +275,9 @@ export class Connection<In, Out> implements Judge {
     return reason !== undefined && PEERS_DOING.has(reason) && !this.#isProven && this.#isYoung();
   }
 
-  /** Whether somebody waits for a frame. */
+  /** Whether somebody waits for a frame, or for what was sent to leave. */
   get isAwaited(): boolean {
-    return this.#receivers.size > 0;
+    return this.#receivers.size > 0 || this.#writer.isAwaited;
   }
 
   /** The event loop was given its two turns, in which an end that the kernel knew of would have been read. */

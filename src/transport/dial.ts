@@ -4,6 +4,7 @@
  */
 import net from 'node:net';
 import tls from 'node:tls';
+import { onAbort } from '../abort.ts';
 import type { Clock } from '../clock.ts';
 import { messageOf } from '../errors.ts';
 import { DialError, type DialPhase, dialTimeout, explainDialError, explainSetupError } from './dial-error.ts';
@@ -124,14 +125,13 @@ export function dial<T>(
     };
     const onError = (error: Error): void => fail(explainDialError(error, phase, name, isUntrusted(socket)));
     const onClose = (): void => fail(explainDialError(undefined, phase, name));
-    const onAbort = (): void => fail(signal.reason);
     const readyEvent = options.tls === undefined ? 'connect' : 'secureConnect';
 
     let settled = false;
     const settle = (): void => {
       settled = true;
       timer.cancel();
-      signal.removeEventListener('abort', onAbort);
+      stopListening();
       socket.off('lookup', onLookup).off('connect', onTcp).off('close', onClose).off(readyEvent, onReady);
       socket.off('error', onError);
     };
@@ -163,7 +163,8 @@ export function dial<T>(
       });
     });
 
-    signal.addEventListener('abort', onAbort, { once: true });
+    // All dials of a pool share one signal.
+    const stopListening = onAbort(signal, () => fail(signal.reason));
     // What holds the process is the caller who waits, never a socket, nor one that is being dialed for nobody.
     socket.unref();
     socket.once('lookup', onLookup);

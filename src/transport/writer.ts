@@ -87,6 +87,12 @@ export class Writer {
     return this.#backlog !== undefined || this.#socket.writableNeedDrain;
   }
 
+  /** Whether somebody waits until more can be written, or all has left. */
+  get isAwaited(): boolean {
+    const waiting = this.#waiting;
+    return waiting !== undefined && waiting.drained.length + waiting.flushed.length > 0;
+  }
+
   /** Resolves when more can be written. The socket's end wakes it too: see {@link wake}. */
   drained(): Promise<void> {
     return new Promise((resolve) => {

@@ -2,9 +2,8 @@
  * The package as a user gets it: what is in it, how it is loaded, and what it does to the life of a process.
  * Runs on dist/, after a build.
  */
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -108,38 +107,5 @@ describe('the life of a process', () => {
       console.log(report.forced, leaked.isUsable, left.length);
     `);
     expect(output).toBe('1 false 0');
-  });
-
-  it('survives being frozen: no healthy socket is ended after SIGSTOP and SIGCONT', async () => {
-    const code = `${POOL}
-      await pool.ready();
-      console.log('ready');
-      setTimeout(async () => {
-        const { closed, opened, pinged } = pool.stats();
-        console.log(JSON.stringify({ closed, opened, isPinging: pinged > 4 }));
-        await pool.close();
-      }, 1_500);
-    `;
-    const child = spawn(process.execPath, ['--input-type=module', '-e', code], {
-      cwd: root,
-      env: { ...process.env, PORT: String(server.port) },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-    let output = '';
-    child.stdout.on('data', (chunk) => {
-      output += chunk;
-    });
-    const gone = new Promise((resolve) => {
-      child.once('exit', resolve);
-    });
-    await expect.poll(() => output, { timeout: 10_000 }).toContain('ready');
-    for (let round = 0; round < 3; round++) {
-      child.kill('SIGSTOP');
-      await sleep(400);
-      child.kill('SIGCONT');
-      await sleep(100);
-    }
-    await gone;
-    expect(output.split('\n')[1]).toBe('{"closed":0,"opened":2,"isPinging":true}');
   });
 });

@@ -84,6 +84,7 @@ export class CountingHold {
 export class FakeNet {
   readonly clock: VirtualClock = new VirtualClock();
   readonly peers: FakePeer[] = [];
+  #open: FakePeer[] = [];
   /** When each dial started, in virtual ms. */
   readonly dialedAt: number[] = [];
   /** Dials that have started and not ended. */
@@ -130,6 +131,7 @@ export class FakeNet {
         server.allowHalfOpen = true;
         const peer = new FakePeer(server, client);
         this.peers.push(peer);
+        this.#open.push(peer);
         this.onPeer(peer);
         return adopt(client);
       },
@@ -144,8 +146,14 @@ export class FakeNet {
   }
 
   /** Server ends whose client socket is still there. */
+  get openPeers(): readonly FakePeer[] {
+    if (this.#open.some((peer) => peer.isClientGone))
+      this.#open = this.#open.filter((peer) => !peer.isClientGone);
+    return this.#open;
+  }
+
   get openSockets(): number {
-    return this.peers.filter((peer) => !peer.isClientGone).length;
+    return this.openPeers.length;
   }
 
   #delay(ms: number, signal: AbortSignal): Promise<void> {

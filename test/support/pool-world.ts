@@ -8,7 +8,7 @@ import type { PoolOptions } from '../../src/options.ts';
 import type { Lease } from '../../src/pool/lease.ts';
 import type { Pool } from '../../src/pool/pool.ts';
 import { lines } from '../../src/transport/lines.ts';
-import { audit, auditEnd } from './audit.ts';
+import { Audit } from './audit.ts';
 import { echoLines, FakeNet } from './fake-net.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
@@ -61,6 +61,7 @@ export function setUp(options: Options = {}, net: FakeNet = new FakeNet()): Worl
     codec: lines({ maxFrameBytes: 64 }),
     ...options,
   });
+  const audit = new Audit(both, net);
   const { pool } = both;
   const told: string[] = [];
   for (const event of ['opened', 'dialFailed', 'acquired', 'acquireFailed', 'released', 'pinged'] as const)
@@ -74,18 +75,18 @@ export function setUp(options: Options = {}, net: FakeNet = new FakeNet()): Worl
     clock,
     pool,
     told,
-    audit: () => audit(both, net),
+    audit: () => audit.check(),
     pass: async (ms) => {
       // Step by step, so that the books are checked on the way.
       const steps = Math.min(20, Math.max(1, Math.ceil(ms / 10)));
       for (let step = 0; step < steps; step++) {
         await clock.advance(ms / steps);
-        audit(both, net);
+        audit.check();
       }
     },
     now: async () => {
       await clock.advance(0);
-      audit(both, net);
+      audit.check();
     },
   };
   worlds.push({
@@ -94,7 +95,7 @@ export function setUp(options: Options = {}, net: FakeNet = new FakeNet()): Worl
       const closing = pool.close({ timeoutMs: 0 });
       await clock.advance(1_000);
       await closing;
-      auditEnd(both, net);
+      audit.checkEnd();
     },
   });
   return world;

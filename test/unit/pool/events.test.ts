@@ -83,7 +83,7 @@ describe('events', () => {
 
   it('are not built when nobody listens', () => {
     const announcer = new Announcer();
-    const build = vi.fn(() => ({ forced: 0 }));
+    const build = vi.fn(() => ({ forced: 0, holders: [] }));
     announcer.tell('poolClosed', build);
     const listener = (): void => undefined;
     announcer.on('poolClosed', listener);

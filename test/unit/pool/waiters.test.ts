@@ -482,42 +482,98 @@ describe('a waiter whose socket is being prepared', () => {
 });
 
 describe('under overload the queue', () => {
-  it('serves the newest first, but only once it has stood for shedAfterMs', async () => {
+  it('serves the newest first, but only once the next in turn has waited for shedAfterMs', async () => {
     const world = setUp({ shedAfterMs: 100 });
     world.askAll('a', 'b');
     await world.pass(50);
-    world.askAll('c', 'd', 'e');
-    await world.pass(49);
+    world.ask('c');
+    await world.pass(10);
+    world.ask('d');
+    await world.pass(10);
+    world.ask('e');
+    await world.pass(29);
     world.serve(2);
-    await world.pass(1);
+    await world.pass(51);
     world.ask('f');
     world.serve(3);
     await world.pass(0);
     expect(world.told).toEqual([
       '99 a: served',
       '99 b: served',
-      '100 f: served',
-      '100 e: served',
-      '100 d: served',
+      '150 c: overload, 2 wait',
+      '150 f: served',
+      '150 e: served',
+      '150 d: served',
     ]);
+  });
+
+  it('does not stand because it is never empty: callers who come back as soon as they are served wait in turn', async () => {
+    const world = setUp({ shedAfterMs: 100 });
+    const callers = ['a', 'b', 'c', 'd', 'e', 'f'];
+    world.askAll(...callers);
+    for (let step = 0; step < 100; step++) {
+      await world.pass(15);
+      world.serve();
+      await world.pass(0);
+      world.ask(callers[step % 6] ?? '');
+    }
+    expect(world.told.map((line) => line.slice(line.indexOf(' ') + 1))).toEqual(
+      Array.from({ length: 100 }, (_, step) => `${callers[step % 6]}: served`),
+    );
+  });
+
+  it('is served in turn again when as many as wait were served in the last shedAfterMs', async () => {
+    const world = setUp({ shedAfterMs: 100 });
+    world.ask('late');
+    await world.pass(50);
+    world.askAll('a', 'b');
+    await world.pass(50);
+    expect(world.told).toEqual(['100 late: overload, 2 wait']);
+    world.askAll('c', 'd', 'e');
+    world.serve(2);
+    await world.pass(20);
+    expect(world.told.slice(1)).toEqual(['100 e: served', '100 d: served']);
+    world.ask('f');
+    world.serve();
+    // `a` and `b` are refused, as the newest still go first; then one waits, and three were served.
+    await world.pass(80);
+    expect(world.told.slice(3)).toEqual([
+      '120 f: served',
+      '150 a: overload, 2 wait',
+      '150 b: overload, 1 wait',
+    ]);
+    world.ask('g');
+    world.serve(2);
+    await world.pass(0);
+    expect(world.told.slice(6)).toEqual(['200 c: served', '200 g: served']);
   });
 
   it('refuses whoever has waited for shedAfterMs, though no socket ever comes back', async () => {
     const world = setUp({ shedAfterMs: 100, acquireTimeoutMs: 30_000 });
     world.ask('a');
     await world.pass(30);
-    world.ask('b', { priority: 10 });
     world.ask('c');
     await world.pass(100);
     world.ask('d', { priority: -1 });
     world.waiters.shift();
     await world.pass(200);
-    expect(world.told).toEqual([
-      '100 a: overload, 2 wait',
-      '130 c: overload, 1 wait',
-      '130 b: overload, 0 wait',
-    ]);
-    expect(world.gone).toBe(3);
+    expect(world.told).toEqual(['100 a: overload, 1 wait', '130 c: overload, 0 wait']);
+    expect(world.gone).toBe(2);
+  });
+
+  it('refuses nobody of low priority for waiting behind others who are served in time', async () => {
+    const world = setUp({ shedAfterMs: 100 });
+    world.ask('low', { priority: -10 });
+    for (let step = 0; step < 20; step++) {
+      world.ask(`${step}`);
+      await world.pass(30);
+      world.serve();
+    }
+    await world.pass(0);
+    expect(world.told.length).toBe(20);
+    expect(world.told.every((line) => line.endsWith('served'))).toBe(true);
+    await world.pass(100);
+    expect(world.told.at(-1)).toBe('640 low: overload, 0 wait');
   });
 
   it('goes on refusing, each in time, for as long as it is never empty', async () => {
@@ -536,7 +592,7 @@ describe('under overload the queue', () => {
 
   it('picks the priority as ever, and its newest', async () => {
     const world = setUp({ shedAfterMs: 100 });
-    world.ask('first');
+    world.ask('first', { priority: 1 });
     await world.pass(60);
     world.ask('low', { priority: -1 });
     world.ask('high', { priority: 1 });

@@ -142,7 +142,7 @@ describe('a handshake', () => {
     let done = (): void => undefined;
     const { pool, clock } = setUp((_lease, given) => {
       context = given;
-      return new Promise((resolve) => {
+      return new Promise<void>((resolve) => {
         done = resolve;
       });
     });
