@@ -99,7 +99,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
 
   /** A socket that can be lent this very moment, if there is one. The warm path of `acquire`. */
   lendFresh(trace?: Trace | undefined): Lease<In, Out> | undefined {
-    const { phase, shelf, tally } = this.#state;
+    const { phase, shelf, sizes, tally } = this.#state;
     const slot = shelf.top;
     if (slot === undefined || this.#waiters.size > 0 || slot.state.name !== 'idle') return undefined;
     if (phase === 'suspended' || this.#hooks.hasOnAcquire) return undefined;
@@ -110,6 +110,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     const state = tally.lend(slot, connection);
     const lease = this.#grant(slot, connection, state, now);
     if (trace !== undefined) this.#trace(slot, state, 0, trace);
+    if (shelf.size < sizes.minIdle) this.#owner.grow();
     return lease;
   }
 

@@ -221,7 +221,10 @@ export class World {
   /** Takes the raw socket, and keeps it for a while. */
   detach(lease: Lease<string, string>): void {
     try {
-      this.#detached.push(lease.detach());
+      const socket = lease.detach();
+      // Its errors are its new owner's.
+      socket.on('error', () => undefined);
+      this.#detached.push(socket);
       this.saw('detached');
     } catch (error) {
       if (!(error instanceof PulsepoolError)) throw error;

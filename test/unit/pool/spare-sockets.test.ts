@@ -2,6 +2,18 @@ import { describe, expect, it } from 'vitest';
 import { HEARTBEAT, setUp, take, watch } from '../../support/pool-world.ts';
 
 describe('minIdle', () => {
+  it('are opened in the very turn in which one of them is lent, a warm one included', async () => {
+    const world = setUp({ minIdle: 2, max: 5 });
+    await world.now();
+    await world.pool.request('warm');
+    const dials = world.net.dialedAt.length;
+    const lease = await world.pool.acquire();
+    expect(lease.connectionId).toBeGreaterThan(0);
+    await world.now();
+    expect(world.net.dialedAt.length).toBe(dials + 1);
+    expect(world.pool.stats()).toMatchObject({ idle: 2, leased: 1 });
+  });
+
   it('opens spare sockets in the next turn, without anybody asking', async () => {
     const { net, pool, now } = setUp({ minIdle: 2 });
     expect(net.dialedAt).toEqual([]);
