@@ -75,8 +75,6 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   // Slots being checked for a waiter: likely to serve one soon.
   #borrowChecks = 0;
   #patience: Timer | undefined;
-  // Callers who found all sockets leased, for sampling.
-  #shortages = 0;
 
   constructor(parts: LenderParts<In, Out>, owner: LenderOwner<In, Out>) {
     this.#parts = parts;
@@ -183,10 +181,8 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   /** Somebody waits for a lease of somebody else's. */
   #onShort(missing: number, trace: Trace | undefined): void {
     const { counters } = this.#state;
-    this.#shortages += 1;
-    if (counters.isSampled(this.#shortages)) {
-      counters.demand.short(missing, this.#clock.now(), counters.sampleWeight);
-    }
+    const weight = counters.countShort();
+    if (weight > 0) counters.demand.short(missing, this.#clock.now(), weight);
     if (trace !== undefined) this.#parts.refusals.suspectDeadlock(trace);
   }
 
@@ -206,8 +202,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     state.lentAt = now;
     connection.serve();
     connection.lastUsedAt = Math.floor(now);
-    if (counters.isSampled(counters.acquired)) state.weight = counters.sampleWeight;
-    counters.acquired += 1;
+    state.weight = counters.countAcquired();
     if (slot.uses >= this.#maxUses) this.#owner.onLastUse(slot);
     return lease;
   }

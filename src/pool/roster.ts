@@ -605,7 +605,6 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
   #onLookedAfter(now: number): void {
     const { counters, tally } = this.state;
     counters.demand.see(tally.takePeak(), now);
-    counters.adaptSampling();
     counters.lookBack(now);
     this.#holders.sweep();
     // The next rush begins with one dial again, however the last one ended.

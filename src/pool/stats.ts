@@ -11,7 +11,7 @@ import type { Sizes } from './sizes.ts';
 export interface PoolTimes {
   /** From `acquire` to the lease, for callers who had to wait. */
   readonly wait: LatencyStats;
-  /** From lease to release. On a busy pool one lease of 16 is measured, and counted as 16. */
+  /** From lease to release. Above 2,000 leases a second one of 16 is measured, and counted as 16. */
   readonly hold: LatencyStats;
   /** Dials that succeeded, from their first attempt to the end of the handshake. */
   readonly dial: LatencyStats;
@@ -58,8 +58,15 @@ export interface PoolStats extends PoolCounts, Sizes {
   readonly times: PoolTimes;
 }
 
-// Above this many leases in a second, one of 16 is measured: reading the clock is a third of a warm acquire.
-const MANY_LEASES = 2_000;
+// So many in a second are measured one by one, and one of 16 of those that follow: reading the clock is a third of a
+// warm acquire.
+const MANY = 2_000;
+const SAMPLE = 16;
+
+function weightOf(n: number, before: number): number {
+  if (n - before < MANY) return 1;
+  return n % SAMPLE === 0 ? SAMPLE : 0;
+}
 
 // Fewer leases than this say little about the next ones.
 const FEW_LEASES = 20;
@@ -87,33 +94,32 @@ export class Counters {
   readonly ping: Histogram = new Histogram();
   readonly demand: Demand = new Demand();
   readonly #closedBy: Partial<Record<CloseReason, number>> = {};
-  // Of so many, one is measured, minus one: a power of two.
-  #sampleMask = 0;
   #acquiredBefore = 0;
-
-  /** Whether the `n`th of its kind is measured. */
-  isSampled(n: number): boolean {
-    return (n & this.#sampleMask) === 0;
-  }
-
-  /** How many each one stands for that is measured now. */
-  get sampleWeight(): number {
-    return this.#sampleMask + 1;
-  }
-
-  /** Called about once a second: on a busy pool fewer are measured. */
-  adaptSampling(): void {
-    this.#sampleMask = this.acquired - this.#acquiredBefore > MANY_LEASES ? 15 : 0;
-    this.#acquiredBefore = this.acquired;
-  }
-
+  #shortages = 0;
+  #shortagesBefore = 0;
   /** How long a lease is usually held, as of the last look, in ms; 0 while too few have been. */
   usualHoldMs = 0;
   /** How long a slow dial takes, as of the last look, in ms. */
   slowDialMs = 0;
 
+  /** A lease is handed out. Returns how many of its kind it stands for when it is measured; 0: it is not. */
+  countAcquired(): number {
+    const n = this.acquired;
+    this.acquired = n + 1;
+    return weightOf(n, this.#acquiredBefore);
+  }
+
+  /** A caller waits for a lease of somebody else's. Returns as `countAcquired`. */
+  countShort(): number {
+    const n = this.#shortages;
+    this.#shortages = n + 1;
+    return weightOf(n, this.#shortagesBefore);
+  }
+
   /** Called about once a second. */
   lookBack(now: number): void {
+    this.#acquiredBefore = this.acquired;
+    this.#shortagesBefore = this.#shortages;
     const { count, p50Ms } = this.hold.snapshot(now);
     this.usualHoldMs = count < FEW_LEASES ? 0 : p50Ms;
     this.slowDialMs = this.dial.snapshot(now).p90Ms;

@@ -37,7 +37,7 @@ export interface Drawn {
 /** A call whose end is awaited: what it is, and until when it must have ended. */
 interface Pending {
   readonly what: string;
-  readonly deadlineAt: number;
+  deadlineAt: number;
   readonly since: number;
   readonly priority: number;
   readonly order: number;
@@ -181,13 +181,18 @@ export class World {
   }
 
   use(bounds: Bounds, ending: 'return' | 'throw' | 'ask' | 'nest', ms: number): void {
-    const call = this.#call('use', (bounds.timeoutMs ?? ACQUIRE_TIMEOUT_MS) + ms + READ_TIMEOUT_MS * 2, 0);
+    const { clock } = this.net;
+    const call = this.#call('use', bounds.timeoutMs ?? ACQUIRE_TIMEOUT_MS, bounds.priority ?? 0);
     const used = this.pool.use(async (lease) => {
-      if (ms > 0) await new Promise<void>((resolve) => this.net.clock.after(ms, resolve));
+      // From here on it is the callback that takes its time, and a frozen process makes it longer.
+      call.deadlineAt = Number.POSITIVE_INFINITY;
+      if (ms > 0) await new Promise<void>((resolve) => clock.after(ms, resolve));
       if (ending === 'throw') throw new DOMException('a use callback threw');
       // One more for somebody who holds one: how pools lock up.
       if (ending === 'nest') (await this.pool.acquire({ timeoutMs: 80 })).release();
-      if (ending === 'ask') this.#checkReply(await lease.request('use'), 'use');
+      if (ending !== 'ask') return;
+      call.deadlineAt = clock.now() + READ_TIMEOUT_MS * 2;
+      this.#checkReply(await lease.request('use'), 'use');
     }, bounds);
     this.#track(call, used, () => undefined);
   }
@@ -275,6 +280,8 @@ export class World {
       for (const lease of this.leases.splice(0)) lease.release();
       if (this.#pending.size === 0 && ms >= CALM_AT_LEAST_MS) break;
     }
+    // What the last of them gave back is reset, or replaced.
+    await clock.advance(500);
     for (const { what } of this.#pending) throw new Error(`${what} has no end though all is well`);
     const { counts, sizes, books } = this.both.roster;
     if (counts.idle < Math.min(sizes.max, Math.max(sizes.min, sizes.minIdle)))
