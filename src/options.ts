@@ -83,9 +83,9 @@ export interface PoolOptions<In, Out> {
   /** How long `acquire` may wait, in ms. Default: 30,000 (HikariCP). */
   readonly acquireTimeoutMs?: number;
   /**
-   * For overload, in ms: when callers have waited without a break for this long while all `max` sockets were leased,
-   * the newest is served first, and who has waited longer than this is refused at once. A fifth of what your callers
-   * will wait is a good value. Default: `Infinity`, first come, first served.
+   * For overload, in ms: when the caller whose turn it is has waited for this long while no more sockets can be had, the
+   * newest is served first, and who has waited for this long is refused at once, until those who wait can be served in
+   * time again. A fifth of what your callers will wait is a good value. Default: `Infinity`, first come, first served.
    */
   readonly shedAfterMs?: number;
   /** Longest silence while a reply is due, in ms. Default: 60,000. */

@@ -21,7 +21,7 @@ import type { Trace } from './trace.ts';
 import type { Waiter, Waiters } from './waiters.ts';
 
 /** What is known about the endpoint. */
-export interface Reach {
+interface Reach {
   readonly isFailing: boolean;
   readonly lastFailure: PulsepoolError | undefined;
   readonly isDown: boolean;

@@ -116,7 +116,7 @@ export class Act implements fc.AsyncCommand<World, World> {
     world.saw(action.do);
     perform(world, action);
     // What comes after a freeze happens before anything that fell due meanwhile.
-    if (action.do === 'freeze') clock.freeze(action.ms);
+    if (action.do === 'freeze') world.freeze(action.ms);
     else if (this.#isHasty) {
       world.saw('in haste');
       await settle();
@@ -172,7 +172,7 @@ function perform(world: World, action: Action): void {
       return;
     case 'request':
       // Before anything that fell due meanwhile.
-      world.net.clock.freeze(action.frozenMs);
+      world.freeze(action.frozenMs);
       world.request({ ...bounds(world, action), idempotent: action.idempotent });
       return;
     case 'use':

@@ -38,6 +38,8 @@ export interface Drawn {
 interface Pending {
   readonly what: string;
   deadlineAt: number;
+  /** The bound is the test's own guess, not a promise: a frozen process has longer. */
+  readonly isGuess: boolean;
   readonly since: number;
   readonly priority: number;
   readonly order: number;
@@ -153,7 +155,7 @@ export class World {
 
   tryAcquire(): void {
     // It tries one after the other of those at rest, and onAcquire may take its time for each.
-    const call = this.#call('tryAcquire', HOOK_TIMEOUT_MS * 9, 0);
+    const call = this.#call('tryAcquire', HOOK_TIMEOUT_MS * 9, 0, true);
     this.#track(call, this.pool.tryAcquire(), (lease) => {
       this.saw(lease === undefined ? 'tryAcquire: nothing' : 'tryAcquire: lease');
       if (lease !== undefined) this.leases.push(lease);
@@ -165,7 +167,7 @@ export class World {
     if (this.#asking.has(lease)) return;
     this.#asking.add(lease);
     const question = this.#nextQuestion();
-    const call = this.#call('ask', timeoutMs ?? READ_TIMEOUT_MS * 2, 0);
+    const call = this.#call('ask', timeoutMs ?? READ_TIMEOUT_MS * 2, 0, timeoutMs === undefined);
     this.#track(call, lease.request(question, { timeoutMs }), (reply) => {
       this.#asking.delete(lease);
       this.#checkReply(reply, question);
@@ -176,7 +178,7 @@ export class World {
     const question = this.#nextQuestion();
     // Attempts that each wait, read and sleep as long as they may.
     const { timeoutMs = (RETRIES + 2) * (ACQUIRE_TIMEOUT_MS + 2 * READ_TIMEOUT_MS + 200) } = bounds;
-    const call = this.#call('request', timeoutMs, bounds.priority ?? 0);
+    const call = this.#call('request', timeoutMs, bounds.priority ?? 0, bounds.timeoutMs === undefined);
     this.#track(call, this.pool.request(question, bounds), (reply) => this.#checkReply(reply, question));
   }
 
@@ -235,6 +237,12 @@ export class World {
       if (!(error instanceof PulsepoolError)) throw error;
       lease.destroy();
     }
+  }
+
+  /** Nothing of ours runs for so long. */
+  freeze(ms: number): void {
+    this.net.clock.freeze(ms);
+    for (const call of this.#pending) if (call.isGuess) call.deadlineAt += ms;
   }
 
   // ---- what is checked -----------------------------------------------------------------------------------
@@ -380,10 +388,10 @@ export class World {
     return `q${this.#questions}`;
   }
 
-  #call(what: string, timeoutMs: number, priority: number): Pending {
+  #call(what: string, timeoutMs: number, priority: number, isGuess = false): Pending {
     this.#order += 1;
     const since = this.net.clock.now();
-    return { what, deadlineAt: since + timeoutMs, since, priority, order: this.#order };
+    return { what, deadlineAt: since + timeoutMs, isGuess, since, priority, order: this.#order };
   }
 
   #track<T>(call: Pending, promise: Promise<T>, onValue: (value: T) => void): void {
