@@ -4,6 +4,7 @@
  *
  * No timer made here holds the process. What must hold it says so through {@link ProcessHold}.
  */
+import type { AsyncResource } from 'node:async_hooks';
 // Imported, because the global of the same name is a getter: 20 ns on every acquire.
 import { performance } from 'node:perf_hooks';
 import { onAbort } from './abort.ts';
@@ -17,6 +18,11 @@ export interface Timer {
 export interface Clock {
   /** Milliseconds since some fixed moment. Never goes back, whatever happens to the date. */
   now(): number;
+  /**
+   * Milliseconds by the clock on the wall, which goes on while the machine sleeps, unlike `now()` on Linux. It may be
+   * set: only for comparing.
+   */
+  wall(): number;
   /** Calls `fn` once after `ms` milliseconds. `Infinity` means never. */
   after(ms: number, fn: () => void): Timer;
   /** Calls `fn` in the check phase: bytes that the kernel already holds are read before it, from a timer. */
@@ -55,11 +61,28 @@ class SystemTimer implements Timer {
 /** The real clock: monotonic, from `performance.now()`. */
 export const systemClock: Clock = {
   now: () => performance.now(),
+  wall: () => Date.now(),
   after: (ms, fn) => (ms > LONGEST_TIMER_MS ? NEVER : new SystemTimer(ms, fn)),
   turn: (fn) => {
     setImmediate(fn);
   },
 };
+
+/** A timer this late means that our own loop was blocked, or the process frozen. */
+export const STALLED_MS = 250;
+
+/**
+ * The same clock, with timers that belong to the pool: each keeps the async context in which it was made for as long as
+ * it is armed anew, and that of a caller may hold anything.
+ */
+export function clockOf(clock: Clock, context: AsyncResource): Clock {
+  return {
+    now: clock.now.bind(clock),
+    wall: () => clock.wall(),
+    after: (ms, fn) => context.runInAsyncScope(() => clock.after(ms, fn)),
+    turn: (fn) => clock.turn(fn),
+  };
+}
 
 /**
  * One referenced timer for a whole pool, instead of `ref()` and `unref()` on every socket: sockets stay
@@ -67,24 +90,22 @@ export const systemClock: Clock = {
  */
 export class TimerHold implements ProcessHold {
   #count = 0;
-  #timer: NodeJS.Timeout | undefined;
+  // Made with the pool, or it would keep the async context of the first caller for the pool's life.
+  readonly #timer: NodeJS.Timeout = setInterval(() => undefined, LONGEST_TIMER_MS).unref();
 
   take(): void {
     this.#count += 1;
-    if (this.#count !== 1) return;
-    if (this.#timer === undefined) this.#timer = setInterval(() => undefined, LONGEST_TIMER_MS);
-    else this.#timer.ref();
+    if (this.#count === 1) this.#timer.ref();
   }
 
   drop(): void {
     this.#count -= 1;
-    if (this.#count === 0) this.#timer?.unref();
+    if (this.#count === 0) this.#timer.unref();
   }
 
   /** Ends the timer for good; used when the pool has closed. */
   end(): void {
     clearInterval(this.#timer);
-    this.#timer = undefined;
   }
 }
 

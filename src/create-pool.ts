@@ -1,7 +1,8 @@
 /**
  * Wires the layers: options, dial, connection, handshake, roster, pool. Nothing else knows all of them.
  */
-import { type Clock, type RandomSource, systemClock, TimerHold } from './clock.ts';
+import { AsyncResource } from 'node:async_hooks';
+import { type Clock, clockOf, type RandomSource, systemClock, TimerHold } from './clock.ts';
 import { type PoolOptions, type ResolvedOptions, resolveOptions } from './options.ts';
 import { Announcer } from './pool/announcer.ts';
 import { handshake } from './pool/handshake.ts';
@@ -58,7 +59,8 @@ export function assemble<In, Out>(
   given: PoolOptions<In, Out>,
 ): { readonly pool: Pool<In, Out>; readonly roster: Roster<In, Out> } {
   const options = resolveOptions(given);
-  const { clock, random } = around;
+  const { random } = around;
+  const clock = clockOf(around.clock, new AsyncResource('pulsepool.timers'));
   const hold = around.makeHold();
   const endpoint = endpointName(options.endpoint);
   const profile: ConnectionProfile<In, Out> = {

@@ -25,7 +25,7 @@ export interface DialFailedEvent {
 /** A caller got a lease. */
 export interface AcquiredEvent {
   readonly connectionId: number;
-  /** How long the caller waited, in ms; 0 when a socket was at hand. */
+  /** How long the caller waited, in ms; 0 when a socket was at hand that had spoken just now. */
   readonly waitedMs: number;
 }
 
@@ -35,7 +35,7 @@ export interface ReleasedEvent {
   readonly heldMs: number;
 }
 
-/** A caller got no lease: time was up, or the dial failed for good. */
+/** A caller got no lease: time was up, too many waited, or the dial failed for good. Not told of those who gave up. */
 export interface AcquireFailedEvent {
   readonly error: PulsepoolError;
 }

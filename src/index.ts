@@ -43,7 +43,14 @@ export type { HandshakeContext } from './pool/handshake.ts';
 export type { LatencyStats } from './pool/histogram.ts';
 export type { CloseContext, Hook, HookContext } from './pool/hooks.ts';
 export type { Lease } from './pool/lease.ts';
-export type { AcquireOptions, CloseOptions, CloseReport, Pool, ResetOptions } from './pool/pool.ts';
+export type {
+  AcquireOptions,
+  CloseOptions,
+  CloseReport,
+  Pool,
+  ResetOptions,
+  SuspendOptions,
+} from './pool/pool.ts';
 export type { RequestOptions } from './pool/request.ts';
 export type { GivenSizes, Sizes } from './pool/sizes.ts';
 export type { StaleReason } from './pool/slot.ts';

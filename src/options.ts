@@ -94,10 +94,11 @@ export interface PoolOptions<In, Out> {
   readonly writeTimeoutMs?: number;
   /** From the first byte of a frame to its last, in ms. Default: 30,000. */
   readonly frameTimeoutMs?: number;
-  /** A socket unused for this long is closed, down to `min`, in ms. Default: 55,000, under the usual 60 s reapers. */
+  /** A socket unused for this long is closed, down to `min` and `minIdle`, in ms. Default: 55,000, under the usual 60 s reapers. */
   readonly idleTimeoutMs?: number;
   /**
-   * A socket is closed at this age, minus up to 10 %, in ms, after its successor has opened. Default: 1,800,000
+   * A socket is replaced at this age, minus up to 10 %, in ms. Its successor opens first if `max` leaves room; else one
+   * old socket goes first, one at a time. While the server can't be dialed, old ones serve on. Default: 1,800,000
    * (HikariCP).
    */
   readonly maxLifetimeMs?: number;
@@ -116,7 +117,10 @@ export interface PoolOptions<In, Out> {
   readonly onAcquire?: Hook<In, Out, HookContext>;
   /** Called after each release, to reset the session. Throwing ends the socket. */
   readonly onRelease?: Hook<In, Out, HookContext>;
-  /** Called before the pool closes a healthy socket, to say goodbye. The socket ends whatever it does. */
+  /**
+   * Called before the pool closes a healthy socket at rest, to say goodbye; not for one that is being pinged. The socket
+   * ends whatever it does, and within a second when somebody waits for its place.
+   */
   readonly onClose?: Hook<In, Out, CloseContext>;
   /** How long `onAcquire`, `onRelease` and `onClose` may take, in ms; then the socket ends. Default: 5,000. */
   readonly hookTimeoutMs?: number;

@@ -9,7 +9,7 @@
  *                             missed: ping again at the next beat,
  *                             dead after maxMissed in a row
  */
-import type { Clock, RandomSource, Timer } from '../clock.ts';
+import { type Clock, type RandomSource, STALLED_MS, type Timer } from '../clock.ts';
 import { Agenda, type Due } from './agenda.ts';
 import { Awaited } from './awaited.ts';
 
@@ -66,9 +66,6 @@ const GONE: HeartbeatTarget = {
   onMissed: () => undefined,
   onDead: () => undefined,
 };
-
-// A verdict this late means that our own loop was blocked, or the process frozen.
-const STALLED_MS = 250;
 
 /** One scheduler for all sockets of a pool. */
 export class Heartbeat {

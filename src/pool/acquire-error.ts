@@ -23,6 +23,8 @@ export interface AcquireStory {
   readonly holding?: number | undefined;
   /** The lease that is held longest. */
   readonly longest?: LeaseHolder | undefined;
+  /** Sockets that `onAcquire` or `onRelease` has. */
+  readonly inHooks?: number | undefined;
 }
 
 /** Nobody is served any more. */
@@ -91,13 +93,17 @@ export function acquireTimeoutError(story: AcquireStory): AcquireError {
   );
 }
 
-function timeoutHint({ counts, holding = 0, isFailing, isSuspended, longest, max }: AcquireStory): string {
+function timeoutHint(story: AcquireStory): string {
+  const { counts, holding = 0, inHooks = 0, isFailing, isSuspended, longest, max } = story;
   if (isSuspended) return 'The pool is suspended: call resume() when the server can be used again.';
   if (holding > 0 && counts.leased >= max) {
     return (
       `The caller itself holds ${holding === 1 ? 'a lease' : `${holding} leases`}: when all holders wait like this, nobody goes on. ` +
       'Release one before asking for the next; see deadlockSuspected events.'
     );
+  }
+  if (inHooks > 0 && inHooks * 2 >= counts.leased) {
+    return `${inHooks} of ${counts.leased} leased sockets were in the hands of onAcquire or onRelease: see \`hookTimeoutMs\`.`;
   }
   if (counts.leased >= max) {
     return (

@@ -52,7 +52,13 @@ export class Holders<In, Out> {
     // A hook has it: see `hookTimeoutMs`.
     if (state.hook !== undefined) return;
     const heldMs = now - state.lentAt;
-    if (heldMs >= this.#leakAfterMs && !state.isTold) this.#tellLeaked(slot, state, heldMs, false);
+    const wasTold = state.isTold;
+    if (heldMs >= this.#leakAfterMs && !wasTold) this.#tellLeaked(slot, state, heldMs, false);
+    // What the caller keeps in its async context may hold the lease, which then would never be found to be lost. The
+    // context is needed for telling of a lease that is held too long, and no longer than that.
+    if (heldMs >= WATCH_AFTER_MS && (wasTold || this.#leakAfterMs === Number.POSITIVE_INFINITY)) {
+      state.trace?.leaveContext();
+    }
     if (state.lease === undefined || heldMs < WATCH_AFTER_MS) return;
     this.#lost.watch(state.lease, { slot, use: slot.uses });
     // From now on the pool holds it weakly.
@@ -69,10 +75,11 @@ export class Holders<In, Out> {
   }
 
   /** A lease has ended. */
-  ended(slot: Slot<In, Out>, state: LeasedState<In, Out>, now: number): void {
+  ended(slot: Slot<In, Out>, state: LeasedState<In, Out>, now: number, cameBack: boolean): void {
     const { trace } = state;
     trace?.ended();
-    if (!state.isTold) return;
+    // One whose socket died under it did not come back.
+    if (!state.isTold || !cameBack) return;
     const heldMs = now - state.lentAt;
     this.#announcer.tell('unleaked', () => ({ connectionId: slot.id, heldMs, stack: trace?.stack }), trace);
   }
@@ -125,15 +132,27 @@ function holderOf<In, Out>({ id, state }: Slot<In, Out>, now: number): LeaseHold
   return { connectionId: id, heldMs: now - state.lentAt, stack: state.trace?.stack };
 }
 
-/** The lease that is held longest, if there is one. */
-export function longestOf<In, Out>(slots: Iterable<Slot<In, Out>>, now: number): LeaseHolder | undefined {
+/** What all slots together say to somebody who got none of them. */
+export interface Survey {
+  /** The lease that is held longest. */
+  readonly longest: LeaseHolder | undefined;
+  /** Slots that a hook has. */
+  readonly inHooks: number;
+}
+
+/** Asks all slots. */
+export function survey<In, Out>(slots: Iterable<Slot<In, Out>>, now: number): Survey {
   let longest: Slot<In, Out> | undefined;
   let since = Number.POSITIVE_INFINITY;
+  let inHooks = 0;
   for (const slot of slots) {
     const { state } = slot;
-    if (state.name !== 'leased' || state.hook !== undefined || state.lentAt >= since) continue;
-    longest = slot;
-    since = state.lentAt;
+    if (state.name !== 'leased') continue;
+    if (state.hook !== undefined) inHooks += 1;
+    else if (state.lentAt < since) {
+      longest = slot;
+      since = state.lentAt;
+    }
   }
-  return longest === undefined ? undefined : holderOf(longest, now);
+  return { longest: longest === undefined ? undefined : holderOf(longest, now), inHooks };
 }

@@ -85,6 +85,11 @@ export class Hooks<In, Out> {
     return this.#run('onClose', slot, connection, (lease, signal) => onClose?.(lease, { signal, reason }));
   }
 
+  /** Somebody waits for the places of those that say goodbye. */
+  cutGoodbyes(): void {
+    for (const [slot, limit] of this.#running) if (slot.state.name === 'closing') limit.abort(LOST);
+  }
+
   /** The socket has closed: what a hook still does with it is not waited for. */
   ended(slot: Slot<In, Out>): void {
     this.#running.get(slot)?.abort(LOST);

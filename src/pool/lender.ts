@@ -27,6 +27,8 @@ export interface LenderOwner<In, Out> {
   readonly wish: () => void;
   /** Ends an idle slot that is in good health. */
   readonly end: (slot: Slot<In, Out>, reason: CloseReason) => void;
+  /** One that is to be replaced rests for a moment: it may have to go now. */
+  readonly onStale: (slot: Slot<In, Out>) => void;
   /** Its last lease has begun. */
   readonly onLastUse: (slot: Slot<In, Out>) => void;
   readonly onHookFailed: (slot: Slot<In, Out>, hook: HookName, error: PulsepoolError) => void;
@@ -121,10 +123,12 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     }
     const lease = this.#waiters.wait(options, trace);
     this.serve();
-    // More wait than there are places that no lease holds: those are served soon, the others by somebody's release.
-    const { sizes, tally } = this.#state;
-    const missing = this.#waiters.size - (sizes.max - tally.count('leased'));
-    if (missing > 0 && this.#waiters.size > 0) this.#onShort(missing, trace);
+    const { phase, sizes, tally } = this.#state;
+    // With all places open, those that no lease holds serve somebody soon: whoever else waits is short of a socket.
+    if (phase === 'serving' && tally.open >= sizes.max) {
+      const missing = this.#waiters.size - (sizes.max - tally.count('leased'));
+      if (missing > 0 && this.#waiters.size > 0) this.#onShort(missing, trace);
+    }
     return lease;
   }
 
@@ -133,6 +137,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     const fresh = this.lendFresh(trace);
     if (fresh !== undefined) return fresh;
     const { shelf, tally } = this.#state;
+    let losses = 0;
     while (this.#waiters.size === 0 && this.#state.phase === 'serving') {
       const slot = shelf.top;
       if (slot === undefined || slot.state.name !== 'idle') break;
@@ -151,9 +156,12 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
       }
       const lease = await this.#lendPrepared(slot, connection, trace);
       if (lease !== undefined) return lease;
+      // As many as for one who waits: with `minIdle` a hook that always fails is given new sockets without end.
+      losses += 1;
+      if (losses > this.#parts.retry.retries) break;
     }
     // Who never waits would never have a socket opened.
-    if (shelf.size === 0) this.#owner.wish();
+    if (shelf.size === 0 && this.#state.sizes.maxIdle > 0) this.#owner.wish();
     return undefined;
   }
 
@@ -257,8 +265,13 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
           if (slot.state !== state || state.waiter !== waiter) return;
           state.hook = undefined;
           state.waiter = undefined;
-          if (this.#waiters.isWanted(waiter)) this.#settle(slot, state, waiter, this.#clock.now());
-          else this.#backFromLease(slot, connection);
+          if (this.#state.isSuspended) this.#waiters.requeue(waiter);
+          else if (this.#waiters.isWanted(waiter)) {
+            this.#settle(slot, state, waiter, this.#clock.now());
+            return;
+          }
+          // What was prepared for somebody who does not get it must not reach the next one.
+          this.#giveBack(slot, state);
         },
         (error: PulsepoolError) => {
           waiter.losses = { count: waiter.losses?.count ?? 0, error };
@@ -285,6 +298,10 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
       }
       if (slot.state !== state) return undefined;
       state.hook = undefined;
+      if (this.#state.isSuspended) {
+        this.#giveBack(slot, state);
+        return undefined;
+      }
     }
     const lease = this.#grant(slot, connection, state, this.#clock.now());
     if (trace !== undefined) this.#trace(slot, state, 0, trace);
@@ -294,6 +311,11 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   /** The socket that a caller was about to get has ended, for this reason if it is known. */
   tryAgain(waiter: Waiter<Lease<In, Out>>, error: PulsepoolError | undefined): void {
     if (!this.#waiters.isWanted(waiter)) return;
+    // Suspended: nobody fails before their deadline.
+    if (this.#state.isSuspended) {
+      this.#waiters.requeue(waiter);
+      return;
+    }
     const losses = { count: (waiter.losses?.count ?? 0) + 1, error: error ?? waiter.losses?.error };
     waiter.losses = losses;
     if (losses.count <= this.#parts.retry.retries) this.#waiters.requeue(waiter);
@@ -312,14 +334,20 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
       connection.destroy('dirty');
       return;
     }
+    state.trace?.enterContext();
     if (this.#announcer.hears('released')) this.#tellReleased(slot.id, state);
-    this.endLease(slot, state);
-    if (this.#hooks.hasOnRelease && this.#mayServeAgain(slot)) this.#cleanUp(slot, state);
-    else this.#backFromLease(slot, connection);
+    this.endLease(slot, state, true);
+    this.#giveBack(slot, state);
   }
 
-  /** What a lease leaves behind, however it ended. */
-  endLease(slot: Slot<In, Out>, state: LeasedState<In, Out>): void {
+  /** Nobody holds it any more: its session is reset, if it is to serve again. */
+  #giveBack(slot: Slot<In, Out>, state: LeasedState<In, Out>): void {
+    if (this.#hooks.hasOnRelease && this.#mayServeAgain(slot)) this.#cleanUp(slot, state);
+    else this.#backFromLease(slot, state.connection);
+  }
+
+  /** What a lease leaves behind, however it ended; `cameBack`: by its holder's hand. */
+  endLease(slot: Slot<In, Out>, state: LeasedState<In, Out>, cameBack: boolean): void {
     if (state.weight > 0) {
       const { counters } = this.#state;
       const now = this.#clock.now();
@@ -327,7 +355,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
       state.weight = 0;
     }
     if (state.trace !== undefined || state.isTold) {
-      this.#parts.holders.ended(slot, state, this.#clock.now());
+      this.#parts.holders.ended(slot, state, this.#clock.now(), cameBack);
       state.trace = undefined;
       state.isTold = false;
     }
@@ -369,6 +397,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   /** An idle slot that is on no shelf: to a waiter, to the shelf, or away. */
   offer(slot: Slot<In, Out>, connection: Connection<In, Out>): void {
     const { phase, shelf, sizes, tally } = this.#state;
+    if (slot.staleBy !== undefined && !slot.mustGo) this.#owner.onStale(slot);
     if (slot.mustGo) {
       this.#owner.end(slot, slot.staleBy ?? 'lifetime');
       // A caller may have hoped for it while others rest.

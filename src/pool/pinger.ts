@@ -92,11 +92,11 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
 
   /**
    * Pings a slot at rest at once: one beside it has died in silence, or our own process was frozen. One that has
-   * spoken within a ping's timeout need not prove anything.
+   * spoken within a ping's timeout need not prove anything, unless the clock may have stood still, too.
    */
-  suspect(slot: Slot<In, Out>, now: number): void {
+  suspect(slot: Slot<In, Out>, now: number, wasFrozen: boolean): void {
     if (slot.beat === undefined || this.#settings === undefined || slot.state.name !== 'idle') return;
-    if (now - slot.lastReadAt > this.#settings.timeoutMs) this.#heartbeat?.pingNow(slot.beat);
+    if (wasFrozen || now - slot.lastReadAt > this.#settings.timeoutMs) this.#heartbeat?.pingNow(slot.beat);
   }
 
   /** Ends one slot that has missed a ping, if there is one: its place is worth more than its hope. */
@@ -104,6 +104,7 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
     for (const { beat, isSuspect, state } of slots) {
       if (isSuspect && state.name === 'checking' && beat !== undefined) {
         state.connection.destroy('heartbeat', this.#unanswered(beat.missed));
+        this.#owner.onDeath();
         return;
       }
     }

@@ -32,8 +32,16 @@ import type { WaitOptions } from './waiters.ts';
  */
 export type AcquireOptions = WaitOptions;
 
-/** How fast `reset` goes. */
+/** Bounds of `suspend`. */
+export interface SuspendOptions {
+  /** Ends the waiting, with `signal.reason`; the pool stays suspended. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** How fast `reset` goes, and how long its caller waits for it. */
 export interface ResetOptions {
+  /** Ends the waiting, with `signal.reason`; the sockets are replaced all the same. */
+  readonly signal?: AbortSignal | undefined;
   /** Sockets replaced in a second at most, so that the server need not shake hands with all of them at once. Default: 10. */
   readonly perSecond?: number | undefined;
 }
@@ -96,15 +104,17 @@ export class Pool<In, Out> implements AsyncDisposable {
   }
 
   /**
-   * Resolves to a lease: one socket for one caller, once. First come, first served.
+   * Resolves to a lease: one socket for one caller, once. First come, first served, but for `priority` and, under
+   * overload, `shedAfterMs`.
    *
    * A socket that was used a moment ago is lent at once; one that rested is checked first, at no cost in round
    * trips; one that rested longer than the heartbeat's interval is pinged. A dead one is replaced unseen.
    * Cancelling a wait does not cancel the dial: its socket goes to the next caller or to the shelf.
    *
    * @throws AcquireError: `ERR_ACQUIRE_TIMEOUT` when time is up, `ERR_ACQUIRE_FAILED` when the dial failed for
-   *   good (the dial's error is the cause), `ERR_OVERLOADED` when too many wait, `ERR_POOL_CLOSED` after `close()`;
-   *   `signal.reason` when aborted.
+   *   good (the dial's error is the cause) or `onAcquire` refused one socket after the other, `ERR_OVERLOADED` when too
+   *   many wait or this one has waited for `shedAfterMs` under overload, `ERR_POOL_CLOSED` after `close()`;
+   *   PulsepoolError `ERR_INVALID_OPTION`; `signal.reason` when aborted.
    */
   acquire(options?: AcquireOptions): Promise<Lease<In, Out>> {
     if (this.#closing !== undefined || options !== undefined || this.#tracer.isOn) {
@@ -133,9 +143,10 @@ export class Pool<In, Out> implements AsyncDisposable {
   }
 
   /**
-   * Resolves to a lease on a socket that is open and at rest, or to `undefined` when there is none: it waits for
-   * nobody, and for no dial. At most it gives the event loop two turns, in which a dead socket shows. When nothing
-   * rests, one more socket is opened for the next call, if there is room.
+   * Resolves to a lease on a socket that is open and at rest, or to `undefined` when there is none: it waits for no
+   * dial, no ping and nobody's lease. It gives the event loop two turns, in which a dead socket shows; with `onAcquire`
+   * it waits for that hook, too. When nothing rests, one more socket is opened for the next call, if there is room for
+   * it and it may rest (`maxIdle`).
    *
    * @throws AcquireError `ERR_POOL_CLOSED` after `close()`.
    */
@@ -206,7 +217,8 @@ export class Pool<In, Out> implements AsyncDisposable {
   }
 
   /**
-   * Resolves when `min` sockets are open, and at least one: the server can be reached.
+   * Resolves when `min` sockets are open, or `minIdle` if that is more, and at least one: the server can be reached.
+   * While the pool is suspended it waits.
    *
    * @throws the dial's error when it can't; `signal.reason` when aborted; AcquireError when the pool closes.
    */
@@ -256,22 +268,39 @@ export class Pool<In, Out> implements AsyncDisposable {
    */
   async reset(options?: ResetOptions): Promise<void> {
     if (this.#closing !== undefined) throw this.#roster.refusals.closed(0);
-    if (options !== undefined) checkKeys('reset()', options, ['perSecond']);
+    if (options !== undefined) checkCall('reset()', options, ['perSecond', 'signal']);
     const perSecond = checkInteger('perSecond', options?.perSecond ?? RESETS_PER_SECOND, { min: 1 });
-    await this.#roster.renew(perSecond);
+    await this.#held(this.#roster.renew(perSecond), options?.signal);
   }
 
   /**
    * For a planned failover: nothing is lent or dialed until `resume()`, from this very moment on. Callers wait, and
    * nobody fails before their deadline. Leases that are held go on.
    *
-   * Resolves when no lease is held any more; also when the pool is resumed or has closed.
+   * Resolves when no lease is held any more; also when the pool is resumed or closes. Only `signal` bounds that wait.
    *
-   * @throws AcquireError `ERR_POOL_CLOSED` after `close()`.
+   * @throws AcquireError `ERR_POOL_CLOSED` after `close()`; `signal.reason` when aborted.
    */
-  async suspend(): Promise<void> {
+  async suspend(options?: SuspendOptions): Promise<void> {
     if (this.#closing !== undefined) throw this.#roster.refusals.closed(0);
-    await this.#roster.suspend();
+    if (options !== undefined) checkCall('suspend()', options, ['signal']);
+    await this.#held(this.#roster.suspend(), options?.signal);
+  }
+
+  /** Waits on behalf of a caller: that holds the process. */
+  async #held<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+    const { hold } = this.#parts;
+    let stop = (): void => undefined;
+    hold.take();
+    try {
+      return await new Promise<T>((resolve, reject) => {
+        if (signal !== undefined) stop = onAbort(signal, () => reject(signal.reason));
+        promise.then(resolve, reject);
+      });
+    } finally {
+      stop();
+      hold.drop();
+    }
   }
 
   /** Serves again after `suspend()`; does nothing otherwise. */
@@ -349,7 +378,9 @@ export class Pool<In, Out> implements AsyncDisposable {
 
   /** Removes a listener. */
   off<Event extends keyof PoolEvents>(event: Event, listener: PoolEvents[Event]): this {
-    this.#parts.announcer.off(event, listener);
+    const { announcer } = this.#parts;
+    announcer.off(event, listener);
+    if (![...LEASE_EVENTS].some((one) => announcer.hears(one))) this.#tracer.turnOff();
     return this;
   }
 
@@ -396,5 +427,4 @@ const LEASE_EVENTS: ReadonlySet<keyof PoolEvents> = new Set([
   'leaked',
   'unleaked',
   'deadlockSuspected',
-  'closed',
 ] as const);

@@ -14,7 +14,7 @@ import {
   poolClosedError,
 } from './acquire-error.ts';
 import type { Announcer } from './announcer.ts';
-import { longestOf } from './holders.ts';
+import { type Survey, survey } from './holders.ts';
 import type { Lease } from './lease.ts';
 import type { PoolState } from './pool-state.ts';
 import type { Trace } from './trace.ts';
@@ -41,6 +41,9 @@ export interface RefusalsParts<In, Out> {
 /** See the file's comment. */
 export class Refusals<In, Out> {
   readonly #parts: RefusalsParts<In, Out>;
+  // What all slots say, asked once for all who time out at one moment.
+  #surveyedAt = Number.NEGATIVE_INFINITY;
+  #survey: Survey = { longest: undefined, inHooks: 0 };
 
   constructor(parts: RefusalsParts<In, Out>) {
     this.#parts = parts;
@@ -71,10 +74,14 @@ export class Refusals<In, Out> {
     state.counters.timedOut += 1;
     const holding = waiter.trace?.heldBefore() ?? [];
     const now = clock.now();
+    if (now !== this.#surveyedAt) {
+      this.#surveyedAt = now;
+      this.#survey = survey(state.slots, now);
+    }
     const story = {
       ...this.#story(now - waiter.since),
       holding: holding.length,
-      longest: longestOf(state.slots, now),
+      ...this.#survey,
     };
     this.#tell(waiter, acquireTimeoutError(story));
   }

@@ -1,14 +1,21 @@
 /**
- * The renewal: which slots are older than the last `reset()`, and who waits until none of them is left. In what order
- * and how fast they go is the retirement's business.
+ * The renewal: which slots are older than a `reset()`, and who waits until none of them is left. In what order and how
+ * fast they go is the retirement's business.
  */
 import type { Slot } from './slot.ts';
+
+interface Waiting {
+  /** Slots of an earlier generation are meant. */
+  readonly generation: number;
+  left: number;
+  readonly resolve: () => void;
+}
 
 /** See the file's comment. */
 export class Renewal {
   #generation = 0;
   #outdated = 0;
-  #waiting: (() => void)[] = [];
+  #waiting: Waiting[] = [];
 
   /** Resets so far: what is born now belongs to the last one. */
   get generation(): number {
@@ -25,8 +32,9 @@ export class Renewal {
     this.#generation += 1;
     this.#outdated = count;
     if (count === 0) return Promise.resolve();
+    const generation = this.#generation;
     return new Promise((resolve) => {
-      this.#waiting.push(resolve);
+      this.#waiting.push({ generation, left: count, resolve });
     });
   }
 
@@ -38,7 +46,9 @@ export class Renewal {
   forget<In, Out>(slot: Slot<In, Out>): void {
     if (!this.isOutdated(slot)) return;
     this.#outdated -= 1;
-    if (this.#outdated > 0) return;
-    for (const tell of this.#waiting.splice(0)) tell();
+    for (const waiting of this.#waiting) if (slot.generation < waiting.generation) waiting.left -= 1;
+    const done = this.#waiting.filter(({ left }) => left === 0);
+    this.#waiting = this.#waiting.filter(({ left }) => left > 0);
+    for (const { resolve } of done) resolve();
   }
 }

@@ -18,6 +18,8 @@ export interface RetirementOwner<In, Out> {
   readonly isFailing: () => boolean;
   /** Whether now is no time for it: the pool is suspended or closes. */
   readonly isHeld: () => boolean;
+  /** Whether a socket that nobody waits for may stay. */
+  readonly mayRest: () => boolean;
   /** Ends an idle slot. */
   readonly end: (slot: Slot<In, Out>) => void;
   /** There are more or fewer successors to be dialed. */
@@ -64,8 +66,9 @@ export class Retirement<In, Out> {
   mark(slot: Slot<In, Out>, reason: StaleReason): void {
     if (slot.mustGo || (slot.staleBy === 'reset' && reason === 'lifetime')) return;
     slot.staleBy = reason;
-    if (reason === 'uses') slot.mustGo = true;
-    this.#stale.add(slot);
+    if (reason === 'uses' || !this.#owner.mayRest()) slot.mustGo = true;
+    // A successor that may not rest would be dialed only to be closed.
+    if (this.#owner.mayRest()) this.#stale.add(slot);
   }
 
   /** From now on, at most `perSecond` slots are replaced in a second, until none is stale. */
@@ -73,10 +76,24 @@ export class Retirement<In, Out> {
     this.#everyMs = 1_000 / perSecond;
   }
 
-  /** It can't wait for a place any longer. At rest it goes first, unless a successor is under way. */
+  /** It can't wait for a successor any longer. */
   hurry(slot: Slot<In, Out>): void {
-    if (slot.state.name !== 'idle') slot.mustGo = true;
-    else if (this.ordered === 0) this.#endFirst(slot);
+    slot.isOverdue = true;
+  }
+
+  /** At `max` a stale slot has come back from its lease: whether it goes now, and makes room for its successor. */
+  mustGoNow(slot: Slot<In, Out>): boolean {
+    if (!this.#stale.has(slot) || !isUrgent(slot) || !this.#mayMakeRoom()) return false;
+    this.#drop(slot);
+    this.#after += 1;
+    this.#nextAt = this.#clock.now() + this.#everyMs;
+    slot.mustGo = true;
+    return true;
+  }
+
+  /** The server can't be reached: nobody stands in for those that went first, unless somebody needs it. */
+  giveUp(): void {
+    this.#after = 0;
   }
 
   /** A slot is ending, for whatever reason. */
@@ -130,20 +147,25 @@ export class Retirement<In, Out> {
     this.#after = 0;
   }
 
-  /** At `max`: one that was opened before a reset goes now. What is merely old can wait for a place until `hurry`. */
+  /**
+   * At `max`: one at rest that was opened before a reset, or is overdue, goes now. What is merely old can wait for a
+   * place; what is leased goes on, until it comes back.
+   */
   #makeRoom(): boolean {
-    // A place that is held by a dial, or by a socket that is closing, will be free without it.
-    if (this.ordered > 0 || !this.#owner.isFull() || this.#owner.isFailing()) return false;
+    if (!this.#mayMakeRoom()) return false;
     for (const slot of this.#stale) {
-      if (slot.staleBy !== 'reset' || slot.state.name === 'checking') continue;
-      if (slot.state.name === 'idle') this.#endFirst(slot);
-      else {
-        this.#drop(slot);
-        slot.mustGo = true;
-      }
+      if (slot.state.name !== 'idle' || !isUrgent(slot)) continue;
+      this.#endFirst(slot);
       return true;
     }
     return false;
+  }
+
+  /** One after the other: a place that is held by a dial, or by a socket that is closing, will be free without it. */
+  #mayMakeRoom(): boolean {
+    const owner = this.#owner;
+    if (this.ordered > 0 || owner.isHeld() || !owner.isFull() || owner.isFailing()) return false;
+    return this.#clock.now() >= this.#nextAt;
   }
 
   #endFirst(slot: Slot<In, Out>): void {
@@ -175,4 +197,8 @@ export class Retirement<In, Out> {
       this.step();
     });
   }
+}
+
+function isUrgent<In, Out>({ isOverdue, staleBy }: Slot<In, Out>): boolean {
+  return isOverdue || staleBy === 'reset' || staleBy === 'idle';
 }

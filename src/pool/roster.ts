@@ -68,6 +68,8 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
   // Somebody who did not wait would have liked one more socket.
   #isWished = false;
   #stalledAt = 0;
+  #isSuspecting = false;
+  #wasFrozen = false;
   // Who waits until no lease is held, while the pool is suspended.
   readonly #onQuiet: (() => void)[] = [];
 
@@ -131,6 +133,9 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
         grow: () => this.#grow(),
         wish: () => this.#wish(),
         end: (slot, reason) => this.#endHealthy(slot, reason),
+        onStale: (slot) => {
+          this.#retirement.mustGoNow(slot);
+        },
         onLastUse: (slot) => {
           this.#retirement.mark(slot, 'uses');
           this.#retirement.step();
@@ -154,6 +159,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
       isFull: () => tally.open >= state.sizes.max,
       isFailing: () => this.dials.isFailing,
       isHeld: () => state.phase !== 'serving',
+      mayRest: () => state.sizes.maxIdle > 0,
       end: (slot) => this.#endHealthy(slot, slot.staleBy ?? 'lifetime'),
       onOrdered: () => this.#grow(),
     });
@@ -167,7 +173,11 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
         isNeeded: () => slots.size > 0 && !state.isDraining,
       },
       {
-        onIdle: (slot) => this.#endHealthy(slot, 'idle'),
+        onIdle: (slot, isSpare) => {
+          // The server is about to end one that is needed: its successor comes first.
+          if (isSpare) this.#endHealthy(slot, 'idle');
+          else if (slot.staleBy === undefined) this.#retirement.mark(slot, 'idle');
+        },
         onOld: (slot, isUnneeded) => {
           if (isUnneeded) this.#endHealthy(slot, 'lifetime');
           else this.#retirement.mark(slot, 'lifetime');
@@ -179,9 +189,9 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
         onLeased: (slot, now) => {
           if (slot.state.name === 'leased') this.#holders.look(slot, slot.state, now);
         },
-        onStalled: (lateMs) => {
-          this.#onStalled(lateMs);
-          this.#suspectAll();
+        onStalled: (lateMs, sleptMs) => {
+          this.#onStalled(lateMs, sleptMs);
+          this.#suspectAll(true);
         },
         onDone: (now) => this.#onLookedAfter(now),
       },
@@ -318,29 +328,6 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     await this.dials.end();
   }
 
-  // TEMPORARY: for tests that are being written against the shape before; to be replaced by `state`.
-  get slots(): ReadonlySet<Slot<In, Out>> {
-    return this.state.slots;
-  }
-  get counts(): ReturnType<PoolState<In, Out>['counts']> {
-    return this.state.counts(this.waiters.size);
-  }
-  get sizes(): Sizes {
-    return this.state.sizes;
-  }
-  get isSuspended(): boolean {
-    return this.state.isSuspended;
-  }
-  get isClosing(): boolean {
-    return this.state.isDraining;
-  }
-  get counters(): PoolState<In, Out>['counters'] {
-    return this.state.counters;
-  }
-  get tally(): PoolState<In, Out>['tally'] {
-    return this.state.tally;
-  }
-
   /** @internal What must add up after every step; read by tests. */
   get books(): {
     readonly slots: ReadonlySet<Slot<In, Out>>;
@@ -458,6 +445,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
   #onOutOfReach(error: PulsepoolError): void {
     if (this.state.isSuspended) return;
     this.#readiness.fail(error);
+    this.#retirement.giveUp();
     if (this.state.tally.open === 0) this.refusals.failAll();
   }
 
@@ -519,7 +507,9 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
       trace = state.trace;
       waiter = state.waiter;
       state.waiter = undefined;
-      if (state.hook === undefined) this.lender.endLease(slot, state);
+      const isByHolder =
+        reason === 'destroyed' || reason === 'detached' || reason === 'dirty' || reason === 'failed';
+      if (state.hook === undefined) this.lender.endLease(slot, state, isByHolder);
     }
     tally.move(slot, { name: 'closing', connection, reason });
     this.#checkQuiet();
@@ -543,12 +533,16 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
 
   #onHookFailed(slot: Slot<In, Out>, hook: HookName, error: PulsepoolError): void {
     const { state } = slot;
+    const connection = state.name === 'dialing' || state.name === 'closed' ? undefined : state.connection;
+    // The socket was lost under the hook: that is told by its end.
+    if (connection === undefined || (!connection.isOpen && connection.error !== undefined)) return;
     this.state.counters.hookFailed += 1;
     this.#announcer.tell('hookFailed', () => ({ connectionId: slot.id, hook, error }));
-    if (state.name === 'dialing' || state.name === 'closed') return;
-    const { connection } = state;
-    // Else a hook that always fails would have the server dialed without a pause.
-    if (connection.isOpen && hook !== 'onClose') this.dials.countLoss(error, connection.openedAt);
+    // Else a hook that fails on each new socket would have the server dialed without a pause. One that has served shows
+    // that the server can be used.
+    if (slot.uses === 0 && connection.isOpen && hook === 'onAcquire') {
+      this.dials.countLoss(error, connection.openedAt);
+    }
     connection.destroy('hook', error);
   }
 
@@ -607,30 +601,41 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     counters.demand.see(tally.takePeak(), now);
     counters.lookBack(now);
     this.#holders.sweep();
+    // A goodbye is no reason to let callers wait.
+    if (this.waiters.size > 0 && !this.dials.hasRoom) this.#hooks.cutGoodbyes();
     // The next rush begins with one dial again, however the last one ended.
     if (this.waiters.size === 0) this.dials.learn(false);
     this.#retirement.step();
     this.serve();
   }
 
-  #onStalled(lateMs: number): void {
+  #onStalled(lateMs: number, sleptMs = 0): void {
     const now = this.#parts.clock.now();
-    // The heartbeat and the upkeep notice the same one.
-    if (now - lateMs <= this.#stalledAt) return;
+    // The heartbeat and the upkeep notice the same one; only the upkeep looks at the clock on the wall.
+    if (sleptMs === 0 && now - lateMs <= this.#stalledAt) return;
     this.#stalledAt = now;
     this.state.counters.stalled += 1;
-    this.#announcer.tell('stalled', () => ({ lateMs }));
+    this.#announcer.tell('stalled', () => ({ lateMs: lateMs + sleptMs }));
   }
 
-  /** Has all that rest pinged, as far as they have not spoken just now. */
-  #suspectAll(): void {
-    const now = this.#parts.clock.now();
-    for (let slot = this.state.shelf.bottom; slot !== undefined; ) {
-      // A ping takes it off the shelf.
-      const { above } = slot;
-      this.#pinger.suspect(slot, now);
-      slot = above;
-    }
+  /** Has all that rest pinged in the next turn, as far as they have not spoken just now: once, however many died. */
+  #suspectAll(isFrozen = false): void {
+    this.#wasFrozen ||= isFrozen;
+    if (this.#isSuspecting) return;
+    this.#isSuspecting = true;
+    const { clock } = this.#parts;
+    clock.turn(() => {
+      const wasFrozen = this.#wasFrozen;
+      this.#isSuspecting = false;
+      this.#wasFrozen = false;
+      const now = clock.now();
+      for (let slot = this.state.shelf.bottom; slot !== undefined; ) {
+        // A ping takes it off the shelf.
+        const { above } = slot;
+        this.#pinger.suspect(slot, now, wasFrozen);
+        slot = above;
+      }
+    });
   }
 }
 

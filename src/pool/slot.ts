@@ -72,7 +72,7 @@ export const SLOT_TRANSITIONS: Readonly<Record<SlotStateName, readonly SlotState
 };
 
 /** Why a healthy slot is to be replaced. */
-export type StaleReason = 'lifetime' | 'uses' | 'reset';
+export type StaleReason = 'idle' | 'lifetime' | 'uses' | 'reset';
 
 /** Who hears of a slot's end. */
 export interface SlotKeeper<In, Out> {
@@ -104,6 +104,8 @@ export class Slot<In, Out> implements ConnectionOwner, HeartbeatTarget {
   uses = 0;
   /** Why it is to be replaced, once it is known. */
   staleBy: StaleReason | undefined;
+  /** It has waited for a place for its successor for as long as it could. */
+  isOverdue = false;
   /** It closes when it comes back, or is at rest: its successor is there, or it can't wait for one. */
   mustGo = false;
   /** How often `reset()` had been called when its dial began. */

@@ -19,7 +19,10 @@ export interface PoolTimes {
   readonly ping: LatencyStats;
 }
 
-/** A frozen snapshot. `idle + leased + dialing + closing` is `total`, and never more than `max`. */
+/**
+ * A frozen snapshot. `idle + leased + dialing + closing` is `total`, and never more than `max`; after a smaller `resize()`,
+ * as soon as the leases that are too many have come back.
+ */
 export interface PoolStats extends PoolCounts, Sizes {
   /** How long the caller at the head of the queue has waited, in ms; 0 when nobody waits. */
   readonly oldestWaitMs: number;
@@ -27,7 +30,7 @@ export interface PoolStats extends PoolCounts, Sizes {
   readonly isSuspended: boolean;
   /** Leases handed out. */
   readonly acquired: number;
-  /** Of these, how many had to wait. */
+  /** Of these, how many had to wait, if only for the two turns of the event loop that check a socket which rested. */
   readonly waited: number;
   /** Callers whose deadline passed while they waited. */
   readonly timedOut: number;

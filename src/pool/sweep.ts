@@ -14,15 +14,18 @@ export class Sweep {
   /** How long it is from one look to the next. */
   readonly everyMs: number;
   readonly #clock: Clock;
-  readonly #look: (now: number, lateMs: number) => void;
+  readonly #look: (now: number, lateMs: number, sleptMs: number) => void;
   readonly #isNeeded: () => boolean;
   #timer: Timer | undefined;
 
-  /** `limitsMs` are the limits to keep. `look` hears how late it was called, too. */
+  /**
+   * `limitsMs` are the limits to keep. `look` hears how late it was called, too, and for how long the clock had stood
+   * still: on Linux it does while the machine sleeps.
+   */
   constructor(
     limitsMs: readonly number[],
     clock: Clock,
-    look: (now: number, lateMs: number) => void,
+    look: (now: number, lateMs: number, sleptMs: number) => void,
     isNeeded: () => boolean,
   ) {
     const shortest = Math.min(...limitsMs);
@@ -36,10 +39,12 @@ export class Sweep {
   start(): void {
     if (this.#timer !== undefined) return;
     const dueAt = this.#clock.now() + this.everyMs;
+    const wallDueAt = this.#clock.wall() + this.everyMs;
     this.#timer = this.#clock.after(this.everyMs, () => {
       this.#timer = undefined;
       const now = this.#clock.now();
-      this.#look(now, Math.max(0, now - dueAt));
+      const lateMs = Math.max(0, now - dueAt);
+      this.#look(now, lateMs, Math.max(0, this.#clock.wall() - wallDueAt - lateMs));
       if (this.#isNeeded()) this.start();
     });
   }

@@ -26,7 +26,7 @@ const OWN_FILES: readonly string[] = [
 
 /** One call for a lease, and the lease that came of it. */
 export class Trace {
-  readonly #context: AsyncResource = new AsyncResource('pulsepool.caller');
+  #context: AsyncResource | undefined = new AsyncResource('pulsepool.caller');
   readonly #place: { readonly stack?: string } | undefined;
   readonly #stretch: Stretch | undefined;
   #parent: Trace | undefined;
@@ -56,9 +56,19 @@ export class Trace {
     return (theirs.length > 0 ? theirs : frames).join('\n');
   }
 
-  /** Calls `fn` in the caller's async context. */
+  /** Calls `fn` in the caller's async context, as long as it is kept. */
   run<T>(fn: () => T): T {
-    return this.#context.runInAsyncScope(fn);
+    return this.#context === undefined ? fn() : this.#context.runInAsyncScope(fn);
+  }
+
+  /** Lets go of the context. */
+  leaveContext(): void {
+    this.#context = undefined;
+  }
+
+  /** The holder is here, and gives its lease back. */
+  enterContext(): void {
+    this.#context ??= new AsyncResource('pulsepool.caller');
   }
 
   /** The caller has got a lease. */
@@ -119,6 +129,7 @@ interface Stretch {
 /** Makes traces while somebody wants them. */
 export class Tracer {
   readonly #wantsStacks: boolean;
+  readonly #isAlwaysOn: boolean;
   // The last call of each async context; those before it hang on to it.
   readonly #calls: AsyncLocalStorage<Trace | undefined> | undefined;
   #stretchNumber = 0;
@@ -129,12 +140,18 @@ export class Tracer {
   constructor({ detectDeadlocks, hooks, leakAfterMs }: TracerSettings) {
     this.#wantsStacks = detectDeadlocks || leakAfterMs !== Number.POSITIVE_INFINITY;
     this.#calls = detectDeadlocks ? new AsyncLocalStorage() : undefined;
-    this.isOn = this.#wantsStacks || hooks.onAcquire !== undefined;
+    this.#isAlwaysOn = this.#wantsStacks || hooks.onAcquire !== undefined;
+    this.isOn = this.#isAlwaysOn;
   }
 
   /** Traces whatever comes from now on: somebody listens, and is to be told in the context of the caller. */
   turnOn(): void {
     this.isOn = true;
+  }
+
+  /** Nobody listens any more. */
+  turnOff(): void {
+    this.isOn = this.#isAlwaysOn;
   }
 
   /** Call it in the caller's own stretch of code, before anything is awaited. */

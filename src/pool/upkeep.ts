@@ -4,22 +4,22 @@
  *
  * It finds; what follows is the roster's business.
  */
-import type { Clock } from '../clock.ts';
+import { type Clock, STALLED_MS } from '../clock.ts';
 import type { Slot } from './slot.ts';
 import { Sweep } from './sweep.ts';
 
 /** What the upkeep finds. */
 export interface UpkeepFindings<In, Out> {
   /** A socket at rest that nobody needs, or that its server is about to close. */
-  readonly onIdle: (slot: Slot<In, Out>) => void;
+  readonly onIdle: (slot: Slot<In, Out>, isSpare: boolean) => void;
   /** It is time to open its successor, unless it is one of those that are not needed, and has never been. */
   readonly onOld: (slot: Slot<In, Out>, isUnneeded: boolean) => void;
   /** It can't wait for its successor any longer. */
   readonly onTooOld: (slot: Slot<In, Out>) => void;
   /** A lease that is held now. */
   readonly onLeased: (slot: Slot<In, Out>, now: number) => void;
-  /** Nothing ran for so long. */
-  readonly onStalled: (lateMs: number) => void;
+  /** Nothing ran for so long, and for so long the machine slept while the clock stood still. */
+  readonly onStalled: (lateMs: number, sleptMs: number) => void;
   /** All slots have been looked at. */
   readonly onDone: (now: number) => void;
 }
@@ -43,9 +43,6 @@ export interface UpkeepParts<In, Out> {
 // opened in its first half, and the second half is left for finding a place for it.
 const LIFETIME_JITTER = 0.1;
 
-// A timer this late means that our own loop was blocked, or the process frozen.
-const STALLED_MS = 250;
-
 /** See the file's comment. */
 export class Upkeep<In, Out> {
   readonly #parts: UpkeepParts<In, Out>;
@@ -60,7 +57,7 @@ export class Upkeep<In, Out> {
       // Often enough that a successor which was ordered can open before the grace is over.
       [idleTimeoutMs, maxLifetimeMs * LIFETIME_JITTER * 2.5, leakAfterMs],
       clock,
-      (now, lateMs) => this.#look(now, lateMs),
+      (now, lateMs, sleptMs) => this.#look(now, lateMs, sleptMs),
       isNeeded,
     );
   }
@@ -80,7 +77,7 @@ export class Upkeep<In, Out> {
     this.#sweep.end();
   }
 
-  #look(now: number, lateMs: number): void {
+  #look(now: number, lateMs: number, sleptMs: number): void {
     const { maxLifetimeMs, slots, surplus } = this.#parts;
     const findings = this.#findings;
     const frozenMs = lateMs > STALLED_MS ? Math.floor(lateMs) : 0;
@@ -106,7 +103,7 @@ export class Upkeep<In, Out> {
         findings.onOld(slot, isUnneeded);
       } else if (slot.expiresAt + graceMs <= now) findings.onTooOld(slot);
     }
-    if (frozenMs > 0) findings.onStalled(frozenMs);
+    if (frozenMs > 0 || sleptMs > STALLED_MS) findings.onStalled(frozenMs, Math.floor(sleptMs));
     else this.#lookAtRest(now);
     findings.onDone(now);
   }
@@ -122,8 +119,8 @@ export class Upkeep<In, Out> {
       if (state.name === 'idle') {
         const isUnused = spare > 0 && now - state.connection.lastUsedAt >= idleTimeoutMs;
         if (isUnused || now - state.connection.lastReadAt >= limitMs) {
+          this.#findings.onIdle(slot, spare > 0);
           spare -= 1;
-          this.#findings.onIdle(slot);
         }
       }
       slot = above;

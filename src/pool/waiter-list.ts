@@ -32,7 +32,7 @@ export class Waiter<T> {
   readonly limitMs: number;
   readonly priority: number;
   readonly trace: Trace | undefined;
-  /** Sockets that were lost on their way to this caller; kept by the roster. */
+  /** Sockets that were lost on their way to this caller; kept by the lender. */
   losses: Losses | undefined;
   /** Where it waits; none once it is settled. */
   list: WaiterList<T> | undefined;

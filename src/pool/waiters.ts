@@ -141,7 +141,7 @@ export class Waiters<T> implements WaiterKeeper<T> {
     return waiter;
   }
 
-  /** @internal Called by a waiter that is settled. */
+  /** Called by a waiter that is settled. */
   leave(waiter: Waiter<T>): void {
     const { bound, list } = waiter;
     if (list === undefined) return;
@@ -174,11 +174,6 @@ export class Waiters<T> implements WaiterKeeper<T> {
     this.#apart.remove(waiter);
     this.#listOf(waiter.priority).putBack(waiter);
     this.#onEntered(this.#clock.now());
-  }
-
-  /** Rejects one, wherever it waits. */
-  reject(waiter: Waiter<T>, error: unknown): void {
-    waiter.reject(error);
   }
 
   /** Rejects everybody who waits now, in the queue or apart. */

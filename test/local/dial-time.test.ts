@@ -7,6 +7,10 @@ afterEach(closeLocal);
 
 /** A clock whose timers are set off by the test, and which knows how many are left. */
 class HandClock implements Clock {
+  wall(): number {
+    return this.now();
+  }
+
   readonly #timers = new Set<() => void>();
 
   now(): number {

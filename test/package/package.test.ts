@@ -45,7 +45,8 @@ describe('the package', () => {
     const wanted = ['dist/index.js', 'dist/index.d.ts.map', 'src/index.ts', 'README.md', 'LICENSE'];
     expect(names).toEqual(expect.arrayContaining(wanted));
     expect(names.filter((name) => /^(test|bench|examples|scripts|docs)\//.test(name))).toEqual([]);
-    expect(packed.unpackedSize).toBeLessThan(1_000_000);
+    // The sources are half of it: without them the declaration maps lead nowhere.
+    expect(packed.unpackedSize).toBeLessThan(1_500_000);
   });
 
   it('can be imported', async () => {

@@ -77,7 +77,7 @@ it('never has fewer sockets than min because of their age or a reset, while max 
         const leases: Lease<string, string>[] = [];
         const check = (): void => {
           audit.check();
-          const { idle, leased } = roster.counts;
+          const { idle, leased } = roster.state.counts(roster.waiters.size);
           if (isReady && idle + leased < min) dip ??= `${idle + leased} of ${min} are open`;
           if (dip !== undefined) throw new Error(dip);
         };
@@ -85,7 +85,7 @@ it('never has fewer sockets than min because of their age or a reset, while max 
         clock.onQuiet = check;
         pool.on('closed', ({ reason }) => {
           closed.set(reason, (closed.get(reason) ?? 0) + 1);
-          const { idle, leased } = roster.counts;
+          const { idle, leased } = roster.state.counts(roster.waiters.size);
           if (isReady && idle + leased < min)
             dip ??= `${idle + leased} of ${min} are open, one ended by ${reason}`;
         });

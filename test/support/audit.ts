@@ -4,10 +4,12 @@
  *
  * An audit knows only the pool and its network. Who asked for what, and whether they got it in time, the test knows.
  */
+
 import { expect } from 'vitest';
 import type { assemble } from '../../src/create-pool.ts';
 import type { SlotStateName } from '../../src/pool/slot.ts';
 import type { FakeNet } from './fake-net.ts';
+import { viewOf } from './roster-view.ts';
 
 /** A pool and the roster behind it. */
 export type Assembled = ReturnType<typeof assemble<string, string>>;
@@ -26,7 +28,7 @@ export class Audit {
   #atSuspend: { readonly dials: number; readonly acquired: number; readonly prepared: number } | undefined;
   #before: readonly number[] = [];
   // Since when fewer are open than `min`, or rest than `minIdle`, and nothing is dialed though there is room.
-  #shortSince: number | undefined;
+  #shortSince: { readonly at: number; readonly opened: number } | undefined;
 
   constructor({ pool, roster }: Assembled, net: FakeNet) {
     this.#pool = pool;
@@ -38,17 +40,17 @@ export class Audit {
       return renew.call(roster, perSecond);
     };
     roster.resize = (sizes) => {
-      this.#lastIdAtResize = Math.max(this.#lastIdAtResize, ...[...roster.slots].map(({ id }) => id));
+      this.#lastIdAtResize = Math.max(this.#lastIdAtResize, ...[...roster.state.slots].map(({ id }) => id));
       resize.call(roster, sizes);
     };
     roster.suspend = () => {
       const suspended = suspend.call(roster);
-      if (!roster.isSuspended) return suspended;
+      if (!roster.state.isSuspended) return suspended;
       // Whoever's socket is being prepared is as good as served.
-      const prepared = [...roster.slots].filter(
+      const prepared = [...roster.state.slots].filter(
         ({ state }) => state.name === 'leased' && state.hook === 'onAcquire',
       );
-      const { acquired } = roster.counters;
+      const { acquired } = roster.state.counters;
       this.#atSuspend ??= { dials: net.dialedAt.length, acquired, prepared: prepared.length };
       return suspended;
     };
@@ -62,10 +64,22 @@ export class Audit {
     };
   }
 
+  /** How often the pool was reset. */
+  get resets(): number {
+    return this.#resets;
+  }
+
+  /** How many slots are older than the reset of that number, the first one being 1. */
+  olderThan(reset: number): number {
+    let count = 0;
+    for (const { generation } of this.#roster.state.slots) if (generation < reset) count += 1;
+    return count;
+  }
+
   /** Callers who have left the queue, and whose socket is being prepared. */
   get prepared(): number {
     let count = 0;
-    for (const { state } of this.#roster.slots) {
+    for (const { state } of this.#roster.state.slots) {
       if (state.name !== 'leased' || state.waiter === undefined) continue;
       if (this.#roster.waiters.isWanted(state.waiter)) count += 1;
     }
@@ -97,7 +111,7 @@ export class Audit {
 
   /** Each slot is in one state, and in the place that goes with it. */
   #checkPlaces(): void {
-    const { counts, sizes, slots } = this.#roster;
+    const { counts, sizes, slots } = viewOf(this.#roster);
     const seen: Record<SlotStateName, number> = {
       dialing: 0,
       idle: 0,
@@ -140,7 +154,7 @@ export class Audit {
   }
 
   #checkBooks(): void {
-    const { books, dials, slots } = this.#roster;
+    const { books, dials, slots } = viewOf(this.#roster);
     let borrowChecks = 0;
     let firstPings = 0;
     let outdated = 0;
@@ -165,7 +179,7 @@ export class Audit {
 
   #checkSockets(): void {
     const { dialing, openSockets } = this.#net;
-    const { counts } = this.#roster;
+    const { counts } = viewOf(this.#roster);
     const open = counts.idle + counts.leased;
     // A slot whose dial is over, but which is not open yet, may have a handshake under way.
     atMost(openSockets, open + counts.closing + counts.dialing - dialing, 'sockets: one is lost');
@@ -174,13 +188,17 @@ export class Audit {
 
   /** Nobody waits for what is there, and what is missing is on its way. */
   #checkNeeds(): void {
-    const { books, counts, dials, isClosing, isSuspended, sizes, waiters } = this.#roster;
+    const { books, counts, dials, isClosing, isSuspended, sizes, waiters } = viewOf(this.#roster);
     const { dialedAt, hold } = this.#net;
     if (hold.count < 0) fail(`the process is held by ${hold.count}`);
     if (this.#atSuspend !== undefined) {
       const { acquired, dials: dialed, prepared } = this.#atSuspend;
       equal(dialedAt.length, dialed, 'dials since the pool was suspended');
-      atMost(this.#roster.counters.acquired, acquired + prepared, 'leases since the pool was suspended');
+      atMost(
+        this.#roster.state.counters.acquired,
+        acquired + prepared,
+        'leases since the pool was suspended',
+      );
       return;
     }
     const shortSince = this.#shortSince;
@@ -198,16 +216,18 @@ export class Audit {
     // The warm path of acquire dials nothing, nor does a socket that begins to end: the next look does.
     if (open >= sizes.min && counts.idle >= sizes.minIdle) return;
     const now = this.#net.clock.now();
-    const since = shortSince ?? now;
+    // What was opened since then has made up for it, and was lent or lost again.
+    const { opened } = this.#roster.state.counters;
+    const since = shortSince?.opened === opened ? shortSince : { at: now, opened };
     this.#shortSince = since;
-    if (now - since > LOOK_MS)
+    if (now - since.at > LOOK_MS)
       fail(
         `${open} are open, ${counts.idle} rest, min is ${sizes.min}, minIdle ${sizes.minIdle}, and nothing is dialed`,
       );
   }
 
   #checkCounters(): void {
-    const { counters, counts } = this.#roster;
+    const { counters, counts } = viewOf(this.#roster);
     equal(counters.opened - counters.closed, counts.idle + counts.leased, 'opened less closed');
     atMost(counters.waited, counters.acquired, 'waited');
     const now = [
@@ -236,7 +256,7 @@ export class Audit {
   /** What users see is the same, and adds up. Apart, because histograms cost much. */
   checkStats(): void {
     const stats = this.#pool.stats();
-    const { counts, sizes, isSuspended } = this.#roster;
+    const { counts, sizes, isSuspended } = viewOf(this.#roster);
     expect(stats).toMatchObject({ ...counts, ...sizes, isSuspended });
     const closed = Object.values(stats.closedBy).reduce((sum, count) => sum + count, 0);
     equal(closed, stats.closed, 'closed by reason');

@@ -27,6 +27,13 @@ export class VirtualClock implements Clock {
     return this.#now;
   }
 
+  /** How far the clock on the wall is ahead: the machine has slept for so long. */
+  sleptMs = 0;
+
+  wall(): number {
+    return this.#now + this.sleptMs;
+  }
+
   after(ms: number, fn: () => void): Timer {
     if (ms === Number.POSITIVE_INFINITY) return { cancel: () => undefined };
     const entry: Entry = { at: this.#now + Math.max(0, ms), fn };

@@ -1,14 +1,22 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { DEFAULTS } from '../../src/options.ts';
+import { EVENT_NAMES } from '../../src/events.ts';
+import { type PoolOptions, type ResolvedOptions, resolveOptions } from '../../src/options.ts';
+import { Pool } from '../../src/pool/pool.ts';
+import { lines } from '../../src/transport/lines.ts';
+import { setUp } from '../support/pool-world.ts';
 
 const read = (path: string): string => readFileSync(new URL(`../../${path}`, import.meta.url), 'utf8');
 const readme = read('README.md');
+const optionsSource = read('src/options.ts');
+
+function section(heading: string): string {
+  return readme.split(`\n## ${heading}\n`)[1]?.split('\n## ')[0] ?? '';
+}
 
 /** The rows of the table under a heading, cells trimmed. */
 function table(heading: string): string[][] {
-  const section = readme.split(`\n## ${heading}\n`)[1]?.split('\n## ')[0] ?? '';
-  return section
+  return section(heading)
     .split('\n')
     .filter((line) => line.startsWith('|'))
     .slice(2)
@@ -24,12 +32,74 @@ function codeNames(cell: string | undefined): string[] {
   return [...(cell ?? '').matchAll(/`([^`]+)`/g)].map((match) => match[1] ?? '');
 }
 
+function strings(code: string): string[] {
+  return [...code.matchAll(/'([^']+)'/g)].map((match) => match[1] ?? '');
+}
+
+/** The strings that follow `start` in a source file, up to `end`. */
+function quoted(source: string, start: string, end: string): string[] {
+  return strings(source.split(start)[1]?.split(end)[0] ?? '');
+}
+
+const methods = Object.getOwnPropertyNames(Pool.prototype).filter((name) => name !== 'constructor');
+
+const errorCodes = quoted(read('src/errors.ts'), 'export type ErrorCode =\n', ';');
+
+/** Every option in the order of the source: `heartbeat.intervalMs`, not `heartbeat`. */
+const optionKeys = quoted(optionsSource, 'const KEYS = [', ']').flatMap((key) => {
+  if (key === 'heartbeat') return innerKeys(key, 'const HEARTBEAT_KEYS = [');
+  return key === 'retry' ? innerKeys(key, 'const RETRY_KEYS = [') : [key];
+});
+
+function innerKeys(outer: string, start: string): string[] {
+  return quoted(optionsSource, start, ']').map((key) => `${outer}.${key}`);
+}
+
+/** The options of a cell, in full: "`retry.baseMs`, `.capMs`" are `retry.baseMs` and `retry.capMs`. */
+function optionNames(cell: string | undefined): string[] {
+  let group = '';
+  return codeNames(cell).map((code) => {
+    const name = code.split('(')[0] ?? '';
+    if (name.startsWith('.')) return `${group}${name}`;
+    group = name.split('.')[0] ?? '';
+    return name;
+  });
+}
+
+const VALID: PoolOptions<string, string> = { host: 'orders.internal', port: 7_000, codec: lines() };
+
+/** The value of each option when only the required ones are given. */
+function defaults(): ReadonlyMap<string, unknown> {
+  const resolved: ResolvedOptions<string, string> = resolveOptions(VALID);
+  const { answer, endpoint: _, heartbeat, hooks, makeCodec: __, probe, retry, sizes, ...rest } = resolved;
+  const inner = { ...heartbeat, ping: probe?.ping, isPong: probe?.isPong, answer };
+  return new Map<string, unknown>([
+    ...Object.entries({ ...rest, ...sizes, ...hooks }),
+    ...Object.entries(inner).map(([key, value]): [string, unknown] => [`heartbeat.${key}`, value]),
+    ...Object.entries(retry).map(([key, value]): [string, unknown] => [`retry.${key}`, value]),
+  ]);
+}
+
+// How a default is printed that no value stands for.
+const REQUIRED = ['host', 'port', 'codec'];
+const WORDS: ReadonlyMap<string, string> = new Map([
+  ...REQUIRED.map((key): [string, string] => [key, 'required']),
+  ['path', ''],
+  ['localAddress', "the system's"],
+  ['tls', 'plain'],
+]);
+
+function printed(key: string, value: unknown): string {
+  // It follows `max`: see the test of its own.
+  if (key === 'maxIdle') return '`max`';
+  if (value === undefined) return WORDS.get(key) ?? 'none';
+  return Number.isFinite(value) ? Number(value).toLocaleString('en-US') : `\`${value}\``;
+}
+
 describe('the README', () => {
   it('explains every error code, and none that does not exist', () => {
-    const union = /export type ErrorCode =\n([\s\S]*?);/.exec(read('src/errors.ts'))?.[1] ?? '';
-    const codes = [...union.matchAll(/'(ERR_[A-Z_]+)'/g)].map((match) => match[1]);
-    expect(codes.length).toBeGreaterThan(20);
-    expect(table('Errors').flatMap((row) => codeNames(row[0]))).toEqual(codes);
+    expect(errorCodes.length).toBeGreaterThan(20);
+    expect(table('Errors').flatMap((row) => codeNames(row[0]))).toEqual(errorCodes);
   });
 
   it('describes every event with every field of its payload', () => {
@@ -38,40 +108,85 @@ describe('the README', () => {
       const body = new RegExp(`export interface ${match[2]} \\{([\\s\\S]*?)\\n\\}`).exec(source)?.[1] ?? '';
       return [match[1], [...body.matchAll(/readonly (\w+):/g)].map((field) => field[1])];
     });
-    expect(events.length).toBe(15);
+    expect(events.map(([name]) => name)).toEqual(EVENT_NAMES);
     expect(table('Events').map((row) => [codeNames(row[0])[0], codeNames(row[1])])).toEqual(events);
   });
 
   it('names every close reason', () => {
-    const union =
-      /export type CloseReason =\n([\s\S]*?);/.exec(read('src/transport/close-reason.ts'))?.[1] ?? '';
-    const reasons = [...union.matchAll(/'([a-z-]+)'/g)].map((match) => match[1]);
+    const reasons = quoted(read('src/transport/close-reason.ts'), 'export type CloseReason =\n', ';');
+    expect(reasons.length).toBeGreaterThan(10);
     const sentence = /`reason` is one of ([\s\S]*?)\. `pool\.stats/.exec(readme)?.[1];
     expect(codeNames(sentence)).toEqual(reasons);
   });
 
-  it('lists every option', () => {
-    const keys = /const KEYS = \[([\s\S]*?)\]/.exec(read('src/options.ts'))?.[1] ?? '';
-    const known = [...keys.matchAll(/'(\w+)'/g)].map((match) => match[1]);
-    const listed = table('Options')
-      .flatMap((row) => codeNames(row[0]))
-      .map((name) => name.split(/[.(]/)[0])
-      .filter((name) => name !== '');
-    expect(new Set(listed)).toEqual(new Set(known));
+  it('lists every option by its full name, in the order of the source', () => {
+    expect(optionKeys).toContain('heartbeat.answer');
+    expect(optionKeys).toContain('retry.capMs');
+    expect(table('Options').flatMap((row) => optionNames(row[0]))).toEqual(optionKeys);
   });
 
-  it('prints the defaults that the code has', () => {
-    const printed = new Map(table('Options').map((row) => [codeNames(row[0])[0], row[1]]));
-    const flat: [string, number][] = [];
-    for (const [name, value] of Object.entries(DEFAULTS)) {
-      if (typeof value === 'number') flat.push([name, value]);
-      else for (const [inner, number] of Object.entries(value)) flat.push([`${name}.${inner}`, number]);
+  it('prints the default of every option', () => {
+    const cells = new Map<string, string | undefined>();
+    for (const [names, cell = ''] of table('Options')) {
+      const keys = optionNames(names);
+      // Two numbers for two options, or one word for both.
+      const values = cell.split(', ');
+      for (const [index, key] of keys.entries())
+        cells.set(key, values.length === keys.length ? values[index] : cell);
     }
-    const format = (value: number): string => value.toLocaleString('en-US');
-    for (const [name, value] of flat) {
-      if (name === 'retry.capMs') expect(printed.get('retry.baseMs')).toBe(`100, ${format(value)}`);
-      else if (name !== 'retry.baseMs') expect([name, printed.get(name)]).toEqual([name, format(value)]);
+    const values = defaults();
+    const wrong = optionKeys
+      .map((key) => [key, cells.get(key), printed(key, values.get(key))])
+      .filter(([, says, is]) => says !== is);
+    expect(wrong).toEqual([]);
+    const unknown = [...values.keys()].filter((key) => !optionKeys.includes(key));
+    expect(unknown).toEqual([]);
+  });
+
+  it('is right about what is required, and about what follows max', () => {
+    for (const key of REQUIRED) {
+      expect(() => resolveOptions({ ...VALID, [key]: undefined })).toThrow(key);
     }
-    expect(flat.length).toBe(18);
+    expect(
+      [resolveOptions(VALID), resolveOptions({ ...VALID, max: 3 })].map(({ sizes }) => sizes.maxIdle),
+    ).toEqual([10, 3]);
+  });
+
+  it('names only options, methods, events, fields and codes that there are, where it says what the pool does', () => {
+    const sources = ['pool/pool', 'pool/waiters', 'pool/request', 'pool/sizes', 'events'].map((name) =>
+      read(`src/${name}.ts`),
+    );
+    const fields = sources.flatMap((source) =>
+      [...source.matchAll(/^ {2}readonly (\w+)\??:/gm)].map((match) => match[1] ?? ''),
+    );
+    const words = [...optionKeys, 'heartbeat', 'retry', ...EVENT_NAMES, ...errorCodes, 'isLost'];
+    const rows = table('What the pool does');
+    expect(rows.length).toBeGreaterThan(20);
+    const unknown = rows
+      .flatMap((row) => row.flatMap(codeNames))
+      .filter((code) => {
+        const call = /^\(?(?:await )?(?:pool\.)?(\w+)\((?:m, )?(?:\{ ([^}]*) \})?\)/.exec(code);
+        if (call === null) return !words.includes(code);
+        const keys = (call[2] ?? '').split(', ').map((key) => key.split(':')[0] ?? '');
+        const isKnown = keys.every((key) => key === '' || fields.includes(key));
+        return !isKnown || !methods.includes(call[1] ?? '');
+      });
+    expect(unknown).toEqual([]);
+  });
+
+  it('names every method of a pool', () => {
+    const missing = methods.filter((name) => !new RegExp(`[\`.( ]${name}[(\`]`).test(readme));
+    expect(missing).toEqual([]);
+  });
+
+  it('lists everything that stats() counts, and every kind of advice', () => {
+    const { times, ...stats } = setUp().pool.stats();
+    const list = /`pool\.stats\(\)` is a frozen snapshot:\n([\s\S]*)/.exec(section('Events'))?.[1];
+    const names = codeNames(list).flatMap((code) => code.match(/\w+/g) ?? []);
+    const wanted = [...Object.keys(stats), ...Object.keys(times), ...Object.keys(times.wait)];
+    expect(wanted.filter((name) => !names.includes(name))).toEqual([]);
+    const source = read('src/pool/advice.ts');
+    const kinds = [...source.matchAll(/readonly kind: (.*);/g)].flatMap(([, union = '']) => strings(union));
+    expect(table('How many sockets?').flatMap((row) => codeNames(row[0]))).toEqual(kinds);
   });
 });

@@ -17,7 +17,7 @@ function refusal(options: unknown): PulsepoolError {
 }
 
 describe('the options', () => {
-  it('have the defaults of the design', () => {
+  it('have the defaults that the README prints', () => {
     expect(DEFAULTS).toEqual({
       min: 0,
       minIdle: 0,

@@ -50,7 +50,7 @@ export class Diary {
     return this.of('closed').map((event) => event.reason);
   }
 
-  /** Takes stats and checks rule 6: idle + leased + dialing + closing = total <= max. */
+  /** Takes stats and checks guarantee 6: idle + leased + dialing + closing = total <= max. */
   sample(): void {
     const stats = this.#pool.stats();
     const { closing, dialing, idle, leased, max, total } = stats;

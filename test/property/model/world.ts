@@ -2,6 +2,7 @@
  * One pool with its server and its callers: what they ask for, what they hold, and what they were promised. What
  * they do next is drawn elsewhere: see actions.ts.
  */
+
 import { getEventListeners } from 'node:events';
 import { assemble } from '../../../src/create-pool.ts';
 import { PulsepoolError } from '../../../src/errors.ts';
@@ -10,6 +11,7 @@ import type { Lease } from '../../../src/pool/lease.ts';
 import { lines } from '../../../src/transport/lines.ts';
 import { type Assembled, Audit } from '../../support/audit.ts';
 import { FakeNet, type FakePeer } from '../../support/fake-net.ts';
+import { viewOf } from '../../support/roster-view.ts';
 import { GATES, type Gate, type ServerMode, SLOW_MS, type Trouble, type Way, walk } from './ways.ts';
 
 /** What a pool and its world are made of. */
@@ -92,6 +94,8 @@ export class World {
   readonly tally: Map<string, number>;
   readonly #drawn: Drawn;
   readonly #pending: Set<Pending> = new Set();
+  // The number of the reset that a call has asked for.
+  readonly #resets: WeakMap<Pending, number> = new WeakMap();
   readonly #signals: Set<AbortSignal> = new Set();
   // Wrong replies, broken promises, and errors that are not ours.
   readonly #faults: unknown[] = [];
@@ -109,6 +113,7 @@ export class World {
   #hooks = 0;
   #checks = 0;
   #meddlings = 0;
+  #thawedAt = 0;
 
   constructor(drawn: Drawn, tally: Map<string, number>) {
     this.#drawn = drawn;
@@ -130,8 +135,8 @@ export class World {
   }
 
   /** What came of an action, for the books. */
-  saw(what: string): void {
-    this.tally.set(what, (this.tally.get(what) ?? 0) + 1);
+  saw(what: string, times = 1): void {
+    this.tally.set(what, (this.tally.get(what) ?? 0) + times);
   }
 
   // ---- what callers do -----------------------------------------------------------------------------------
@@ -155,7 +160,7 @@ export class World {
 
   tryAcquire(): void {
     // It tries one after the other of those at rest, and onAcquire may take its time for each.
-    const call = this.#call('tryAcquire', HOOK_TIMEOUT_MS * 9, 0, true);
+    const call = this.#call('tryAcquire', HOOK_TIMEOUT_MS * (RETRIES + 1), 0, true);
     this.#track(call, this.pool.tryAcquire(), (lease) => {
       this.saw(lease === undefined ? 'tryAcquire: nothing' : 'tryAcquire: lease');
       if (lease !== undefined) this.leases.push(lease);
@@ -163,12 +168,13 @@ export class World {
   }
 
   /** One question at a time: behind an unanswered one, a stray frame could not be told from its reply. */
-  ask(lease: Lease<string, string>, timeoutMs: number | undefined): void {
+  ask(lease: Lease<string, string>, bounds: Omit<Bounds, 'priority'>): void {
     if (this.#asking.has(lease)) return;
     this.#asking.add(lease);
     const question = this.#nextQuestion();
+    const { timeoutMs } = bounds;
     const call = this.#call('ask', timeoutMs ?? READ_TIMEOUT_MS * 2, 0, timeoutMs === undefined);
-    this.#track(call, lease.request(question, { timeoutMs }), (reply) => {
+    this.#track(call, lease.request(question, bounds), (reply) => {
       this.#asking.delete(lease);
       this.#checkReply(reply, question);
     });
@@ -209,8 +215,11 @@ export class World {
 
   reset(perSecond: number): void {
     const call = this.#call('reset', Number.POSITIVE_INFINITY, 0);
-    this.#track(call, this.pool.reset({ perSecond }), () => {
-      if (this.both.roster.books.outdated > 0) throw new Error('reset() is done, and old sockets are left');
+    const done = this.pool.reset({ perSecond });
+    const number = this.audit.resets;
+    this.#resets.set(call, number);
+    this.#track(call, done, () => {
+      if (this.audit.olderThan(number) > 0) throw new Error('reset() is done, and old sockets are left');
     });
   }
 
@@ -242,6 +251,7 @@ export class World {
   /** Nothing of ours runs for so long. */
   freeze(ms: number): void {
     this.net.clock.freeze(ms);
+    if (ms > 0) this.#thawedAt = this.net.clock.now();
     for (const call of this.#pending) if (call.isGuess) call.deadlineAt += ms;
   }
 
@@ -291,7 +301,7 @@ export class World {
     // What the last of them gave back is reset, or replaced.
     await clock.advance(500);
     for (const { what } of this.#pending) throw new Error(`${what} has no end though all is well`);
-    const { counts, sizes, books } = this.both.roster;
+    const { counts, sizes, books } = viewOf(this.both.roster);
     if (counts.idle < Math.min(sizes.max, Math.max(sizes.min, sizes.minIdle)))
       throw new Error(
         `${counts.idle} rest though all is well, and min is ${sizes.min}, minIdle ${sizes.minIdle}`,
@@ -314,6 +324,8 @@ export class World {
     // Callbacks of use(), the server's late replies, and slow hooks are timers too.
     await clock.advance(1_000);
     this.audit.checkEnd();
+    for (const [reason, times] of Object.entries(this.pool.stats().closedBy))
+      this.saw(`closed ${reason}`, times);
     this.check();
     for (const { what } of this.#pending) throw new Error(`${what} has no end though the pool has closed`);
     for (const signal of this.#signals) {
@@ -335,8 +347,12 @@ export class World {
         others += 1;
         using += 1;
       }
-      if (call.what === 'reset' && roster.books.outdated === 0) throw new Error('reset() has no end');
-      if (call.what === 'suspend' && !(roster.isSuspended && roster.counts.leased > 0))
+      const reset = this.#resets.get(call);
+      if (reset !== undefined && this.audit.olderThan(reset) === 0) throw new Error('reset() has no end');
+      if (
+        call.what === 'suspend' &&
+        !(roster.state.isSuspended && roster.state.counts(roster.waiters.size).leased > 0)
+      )
         throw new Error('suspend() has no end');
       if (call.what === 'ready' && this.isClosed) throw new Error('ready() has no end');
     }
@@ -346,7 +362,8 @@ export class World {
       throw new Error(`the pool knows of ${waiting} waiters, ${acquiring} wait`);
     const usable = this.leases.filter((lease) => lease.isUsable);
     let lent = 0;
-    for (const { state } of roster.slots) if (state.name === 'leased' && state.hook === undefined) lent += 1;
+    for (const { state } of roster.state.slots)
+      if (state.name === 'leased' && state.hook === undefined) lent += 1;
     if (lent > usable.length + using) throw new Error(`${lent} are lent, ${usable.length} are held`);
     if (lent < usable.length) throw new Error(`${usable.length} are held, ${lent} are lent`);
   }
@@ -405,12 +422,20 @@ export class World {
         },
         (error: unknown) => {
           this.#pending.delete(call);
-          if (error instanceof PulsepoolError) this.saw(`${call.what}: ${error.code}`);
+          if (error instanceof PulsepoolError) this.#sawError(call, error);
           else if (error instanceof DOMException) this.saw(`${call.what}: aborted`);
           else throw error;
         },
       )
       .catch((error: unknown) => this.#faults.push(error));
+  }
+
+  #sawError({ since, what }: Pending, error: PulsepoolError): void {
+    this.saw(`${what}: ${error.code}`);
+    if (error.code !== 'ERR_ACQUIRE_FAILED' || this.#drawn.gates.includes('onAcquire')) return;
+    // Whoever waits is told when a dial has failed for good; whoever comes later is told at once.
+    if (since === this.net.clock.now()) this.saw(`${what}: told at once`);
+    else if (this.#thawedAt < since) this.saw(`${what}: told while waiting`);
   }
 
   // ---- the server ----------------------------------------------------------------------------------------
@@ -565,7 +590,6 @@ export class World {
       pool.on(event, () => this.saw(event));
     // Listeners that meddle: nothing they do may hurt.
     pool.on('closed', ({ connectionId, reason }) => {
-      this.saw(`closed ${reason}`);
       if (reason === 'hook') this.#closedByHook.add(connectionId);
       pool.stats();
     });

@@ -54,7 +54,7 @@ describe('the spike test of HikariCP', () => {
     expect(world.pool.stats().total).toBeLessThanOrEqual(6);
   });
 
-  it('ends so, too, when it comes again and again', async () => {
+  it('adds one socket for each rush at most when it comes again and again', async () => {
     const world = setUp({ min: 5, max: 50 });
     await world.now();
     world.net.outcome = { kind: 'open', afterMs: 150 };

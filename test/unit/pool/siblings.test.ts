@@ -41,7 +41,7 @@ describe('when one socket has died of its heartbeat', () => {
     expect(world.pool.stats()).toMatchObject({ total: 0, closedBy: { heartbeat: 4 } });
   });
 
-  it('nobody is lent one of them from then on, where more misses are allowed', async () => {
+  it('nobody is lent one of them once its ping went unanswered, where more misses are allowed', async () => {
     const world = await spread(4, { max: 5 });
     for (const peer of world.net.peers) peer.isMute = true;
     while (world.pool.stats().closed === 0) await world.pass(10);

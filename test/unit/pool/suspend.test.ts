@@ -294,6 +294,7 @@ describe('a suspended pool', () => {
     const world = setUp({ min: 1 });
     await world.now();
     watch(world.pool.suspend());
+    await world.now();
     expect(world.net.hold.count).toBe(0);
     const asked = watch(world.pool.acquire({ timeoutMs: 50 }));
     expect(world.net.hold.count).toBe(1);

@@ -192,6 +192,27 @@ describe('tryAcquire()', () => {
     expect(tried).toMatchObject({ isSettled: true, value: undefined, error: undefined });
   });
 
+  it('whose onAcquire always hangs ends after as many sockets as acquire() tries, however many are kept spare', async () => {
+    let calls = 0;
+    const world = setUp({
+      minIdle: 2,
+      max: 2,
+      retry: { retries: 2, baseMs: 10, capMs: 20 },
+      onAcquire: () => {
+        calls += 1;
+        return new Promise(() => undefined);
+      },
+      hookTimeoutMs: 150,
+    });
+    await world.pass(10);
+    const lease = watch(world.pool.tryAcquire());
+    await world.pass(400);
+    expect(lease.isSettled).toBe(false);
+    await world.pass(100);
+    expect(lease).toMatchObject({ isSettled: true, value: undefined, error: undefined });
+    expect(calls).toBe(3);
+  });
+
   it('while the server is down gives nothing, throws nothing, and costs one probe for each back-off', async () => {
     const world = setUp();
     world.net.outcome = { kind: 'refuse' };

@@ -92,7 +92,7 @@ class World {
 
   #refuse(waiter: Waiter<string>, why: string): void {
     // It has left the queue before anybody hears of it.
-    this.waiters.reject(waiter, `${why}, ${this.waiters.size} wait`);
+    waiter.reject(`${why}, ${this.waiters.size} wait`);
   }
 }
 
@@ -345,7 +345,7 @@ describe('a signal', () => {
     const { signal } = new AbortController();
     for (const name of ['a', 'b', 'c', 'd']) world.ask(name, { signal });
     world.serve();
-    world.waiters.reject(world.prepare(), 'lost');
+    world.prepare().reject('lost');
     expect(getEventListeners(signal, 'abort').length).toBe(1);
     await world.pass(100);
     expect(world.told).toEqual([
@@ -470,7 +470,7 @@ describe('a waiter whose socket is being prepared', () => {
     world.waiters.rejectAll((one) => {
       ages.push(world.clock.now() - one.since);
       // Whoever joins now is not meant; whoever is settled now is told once.
-      world.waiters.reject(waiter, 'by hand');
+      waiter.reject('by hand');
       if (ages.length === 1) world.ask('late');
       return 'closed';
     });
@@ -874,7 +874,7 @@ async function take(now: Step, world: World, model: Model): Promise<void> {
       caller.waiter.resolve('served');
       model.settle(caller, 'served');
     } else {
-      waiters.reject(caller.waiter, 'lost');
+      caller.waiter.reject('lost');
       model.settle(caller, 'lost');
     }
   }
