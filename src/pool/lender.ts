@@ -119,7 +119,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     const { refusals } = this.#parts;
     if (refusals.isOutOfReach) {
       this.#owner.wish();
-      return refusals.atOnce(trace);
+      return refusals.atOnce(options?.signal, trace);
     }
     const lease = this.#waiters.wait(options, trace);
     this.serve();

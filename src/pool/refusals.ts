@@ -61,10 +61,14 @@ export class Refusals<In, Out> {
   }
 
   /** A turn later: a caller who asks again and again must not starve the event loop, and with it the probe. */
-  atOnce(trace: Trace | undefined): Promise<never> {
+  atOnce(signal: AbortSignal | undefined, trace: Trace | undefined): Promise<never> {
     const { clock, state } = this.#parts;
     return new Promise((_, reject) => {
-      clock.turn(() => reject(state.isDraining ? this.closed(0) : this.#failed(0, trace)));
+      clock.turn(() => {
+        // Aborted within that turn.
+        if (signal?.aborted === true) reject(signal.reason);
+        else reject(state.isDraining ? this.closed(0) : this.#failed(0, trace));
+      });
     });
   }
 

@@ -122,6 +122,10 @@ export class Waiters<T> implements WaiterKeeper<T> {
       if (this.#size >= maxWaiting && this.#size >= maxWaiting + this.#hooks.spare()) {
         this.#apart.push(waiter);
         this.#hooks.onShed(waiter, 'full');
+        // It may be told a little later, and be aborted before.
+        if (waiter.list !== undefined && options?.signal !== undefined) {
+          this.#bound(waiter, { signal: options.signal, timeoutMs: Number.POSITIVE_INFINITY });
+        }
         return;
       }
       this.#listOf(waiter.priority).push(waiter);

@@ -323,11 +323,11 @@ export class Connection<In, Out> implements Judge {
    *   `signal.reason` when aborted.
    */
   request(message: In, options?: CallOptions): Promise<Out> {
-    if (!this.isOpen) return Promise.reject(this.#lost(NOTHING_SENT));
     if (options !== undefined) {
       const refusal = this.#refusal('request()', options);
       if (refusal !== undefined) return refusal;
     }
+    if (!this.isOpen) return Promise.reject(this.#lost(NOTHING_SENT));
     if (this.#inbox.hasUnasked || (this.#profile.answer === undefined && this.#holdsUnaskedBytes())) {
       // Taking the stray frame for our reply would shift every later reply by one.
       return Promise.reject(this.#failUnsolicited());
@@ -362,11 +362,11 @@ export class Connection<In, Out> implements Judge {
    * @throws FrameError, ConnectionError (write stalled, connection lost), `signal.reason`.
    */
   send(message: In, options?: SendOptions): Promise<void> {
-    if (!this.isOpen) return Promise.reject(this.#lost(NOTHING_SENT));
     if (options !== undefined) {
       const refusal = this.#refusal('send()', options);
       if (refusal !== undefined) return refusal;
     }
+    if (!this.isOpen) return Promise.reject(this.#lost(NOTHING_SENT));
     const replies = options?.replies ?? (this.#isFramed ? 1 : Number.POSITIVE_INFINITY);
     if (!(replies === Number.POSITIVE_INFINITY || (Number.isSafeInteger(replies) && replies >= 0))) {
       // A negative or fractional count would make a dirty lease look clean.

@@ -245,8 +245,7 @@ export class Stage {
       if (!abort.signal.aborted) this.tally.fault('a reason before its abort', `${what}, ${this.name}`);
       return true;
     }
-    // On a connection that has ended, a call under an aborted signal has two good reasons to fail.
-    if (call?.isDue && !abort.wasBefore) {
+    if (call?.isDue) {
       this.tally.fault('an abort that ended with another error', `${what}, ${this.name}: ${storyOf(error)}`);
     }
     return false;

@@ -208,7 +208,11 @@ describe('generic-pool’s trap does not reach its users:', () => {
   it('20: a heartbeat hides idleness and disturbs the order', async () => {
     const world = setUp({ max: 3, idleTimeoutMs: 5_000, heartbeat: HEARTBEAT });
     const leases = await take(world, 3);
-    for (const at of [1, 2, 0]) leases[at]?.release();
+    for (const at of [1, 2, 0]) {
+      await leases[at]?.request('warm');
+      leases[at]?.release();
+      await world.pass(10);
+    }
     await world.pass(4_000);
     expect(world.pool.stats().pinged).toBeGreaterThan(6);
     // Pings have come between, and the last one that was used is still the first one that is lent.

@@ -297,3 +297,22 @@ describe('traces', () => {
     expect(sees.length).toBe(1);
   });
 });
+
+describe('a caller who gives up in the turn in which they are refused', () => {
+  it('hears their own reason, whether the server is down or the queue is full', async () => {
+    const down = setUp({ retry: { retries: 0, baseMs: 1_000 } });
+    down.net.outcome = { kind: 'refuse' };
+    await watch(down.pool.acquire());
+    await down.now();
+    const full = setUp({ max: 1, maxWaiting: 0 });
+    await take(full, 1);
+    for (const { pool, now } of [down, full]) {
+      const controller = new AbortController();
+      const asked = watch(pool.acquire({ signal: controller.signal }));
+      controller.abort(new Error('mine'));
+      await now();
+      expect(asked.error).toBe(controller.signal.reason);
+    }
+    expect(full.pool.stats()).toMatchObject({ waiting: 0, cancelled: 1 });
+  });
+});
