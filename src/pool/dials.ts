@@ -35,6 +35,9 @@ export interface DialsParts<In, Out> {
   readonly random: RandomSource;
 }
 
+// Whoever comes so shortly before the next attempt had better wait for it: the server may just have come back.
+const SOON_MS = 100;
+
 /** See the file's comment. */
 export class Dials<In, Out> {
   readonly #owner: DialsOwner<In, Out>;
@@ -89,9 +92,9 @@ export class Dials<In, Out> {
     return this.#backoff.lastError;
   }
 
-  /** The endpoint is known to be down: every attempt has failed, and the next one is not due yet. */
+  /** The endpoint is known to be down: every attempt has failed, and the next one is not due soon. */
   get isDown(): boolean {
-    return this.#opener.isDown && this.#backoff.waitMs(this.#clock.now()) > 0;
+    return this.#opener.isDown && this.#backoff.waitMs(this.#clock.now()) > SOON_MS;
   }
 
   /** When the next attempt is due, in ms from now. */

@@ -244,7 +244,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     const lease = this.#grant(slot, state.connection, state, now);
     const waitedMs = now - waiter.since;
     counters.waited += 1;
-    counters.wait.record(waitedMs, now);
+    if (state.weight > 0) counters.wait.record(waitedMs, now, state.weight);
     if (waiter.trace !== undefined) this.#trace(slot, state, waitedMs, waiter.trace);
     waiter.resolve(lease);
   }
@@ -395,7 +395,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   // ---- an idle socket finds its place --------------------------------------------------------------------
 
   /** An idle slot that is on no shelf: to a waiter, to the shelf, or away. */
-  offer(slot: Slot<In, Out>, connection: Connection<In, Out>): void {
+  offer(slot: Slot<In, Out>, connection: Connection<In, Out>, wasPinged = false): void {
     const { phase, shelf, sizes, tally } = this.#state;
     if (slot.staleBy !== undefined && !slot.mustGo) this.#owner.onStale(slot);
     if (slot.mustGo) {
@@ -406,8 +406,8 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     else if (this.#waiters.size > 0 && phase !== 'suspended') this.#handOver(slot, connection);
     else if (phase === 'draining') this.#owner.end(slot, 'shutdown');
     else if (shelf.size >= sizes.maxIdle) this.#owner.end(slot, 'surplus');
-    // What is to be replaced is lent last.
-    else if (slot.staleBy !== undefined) shelf.pushBottom(slot);
+    // What is to be replaced is lent last, and so is what was pinged: it has rested for longer than those that were not.
+    else if (slot.staleBy !== undefined || wasPinged) shelf.pushBottom(slot);
     else shelf.push(slot);
   }
 
@@ -442,7 +442,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     this.endBorrowCheck(slot);
     this.#state.tally.move(slot, { name: 'idle', connection: state.connection });
     state.connection.proved(this.#clock.now());
-    this.offer(slot, state.connection);
+    this.offer(slot, state.connection, state.by !== 'borrow-turns');
   }
 
   /** No waiter counts on this slot any more. */

@@ -9,7 +9,7 @@ import type { Sizes } from './sizes.ts';
 
 /** How long things took. */
 export interface PoolTimes {
-  /** From `acquire` to the lease, for callers who had to wait. */
+  /** From `acquire` to the lease, for callers who had to wait. Measured as `hold`. */
   readonly wait: LatencyStats;
   /** From lease to release. Above 2,000 leases a second one of 16 is measured, and counted as 16. */
   readonly hold: LatencyStats;

@@ -59,7 +59,7 @@ describe('an event of a lease', () => {
   });
 
   it('is told so when the dial has failed for good', async () => {
-    const { net, now, pool, storage, told } = contexts({ retry: { retries: 0 } }, [
+    const { net, now, pool, storage, told } = contexts({ retry: { retries: 0, baseMs: 1_000 } }, [
       'dialFailed',
       'acquireFailed',
     ]);
