@@ -157,7 +157,9 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     this.#retirement = new Retirement(parts.maxConnecting, clock, {
       hasRoom: () => this.dials.hasRoom,
       isFull: () => tally.open >= state.sizes.max,
-      isFailing: () => this.dials.isFailing,
+      // While no other socket can be had, one that works is worth more than a rule about its age. But in a full pool
+      // nobody dials, and an old failure would never be found to be over: then one attempt is worth a socket.
+      isFailing: () => this.dials.isFailing && this.dials.waitMs > 0,
       isHeld: () => state.phase !== 'serving',
       mayRest: () => state.sizes.maxIdle > 0,
       end: (slot) => this.#endHealthy(slot, slot.staleBy ?? 'lifetime'),
@@ -182,10 +184,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
           if (isUnneeded) this.#endHealthy(slot, 'lifetime');
           else this.#retirement.mark(slot, 'lifetime');
         },
-        // While no other socket can be had, one that works is worth more than a rule about its age.
-        onTooOld: (slot) => {
-          if (!this.dials.isFailing) this.#retirement.hurry(slot);
-        },
+        onTooOld: (slot) => this.#retirement.hurry(slot),
         onLeased: (slot, now) => {
           if (slot.state.name === 'leased') this.#holders.look(slot, slot.state, now);
         },

@@ -316,3 +316,26 @@ describe('a caller who gives up in the turn in which they are refused', () => {
     expect(full.pool.stats()).toMatchObject({ waiting: 0, cancelled: 1 });
   });
 });
+
+describe('a failure that nobody dials to find over', () => {
+  it('does not keep a full pool from being reset', async () => {
+    const world = setUp({ max: 2, idleTimeoutMs: Number.POSITIVE_INFINITY });
+    await world.pool.request('warm');
+    const [one] = await take(world, 1);
+    const second = watch(world.pool.acquire());
+    await world.now();
+    second.value?.release();
+    one?.release();
+    // Young, and closed by the server before it had served: as good as a failed dial.
+    world.net.outcome = { kind: 'refuse' };
+    world.pool.resize({ max: 3, min: 3 });
+    await world.pass(100);
+    world.net.outcome = { kind: 'open' };
+    world.pool.resize({ min: 0, max: 2 });
+    await world.pass(5_000);
+    const done = watch(world.pool.reset());
+    await world.pass(5_000);
+    expect(done.isSettled).toBe(true);
+    expect(world.pool.stats().closedBy.reset).toBe(2);
+  });
+});
