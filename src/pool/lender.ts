@@ -116,6 +116,13 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
 
   /** Joins the queue. */
   wait(options: WaitOptions | undefined, trace: Trace | undefined): Promise<Lease<In, Out>> {
+    const { phase, sizes, tally } = this.#state;
+    // Nothing to lend, nothing to check and no place for another: the usual case of a busy pool.
+    if (phase === 'serving' && tally.count('leased') >= sizes.max) {
+      const lease = this.#waiters.wait(options, trace);
+      if (this.#waiters.size > 0) this.#onShort(this.#waiters.size, trace);
+      return lease;
+    }
     const { refusals } = this.#parts;
     if (refusals.isOutOfReach) {
       this.#owner.wish();
@@ -123,7 +130,6 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     }
     const lease = this.#waiters.wait(options, trace);
     this.serve();
-    const { phase, sizes, tally } = this.#state;
     // With all places open, those that no lease holds serve somebody soon: whoever else waits is short of a socket.
     if (phase === 'serving' && tally.open >= sizes.max) {
       const missing = this.#waiters.size - (sizes.max - tally.count('leased'));
