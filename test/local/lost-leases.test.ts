@@ -1,11 +1,14 @@
 /**
  * Leases that were garbage-collected unreleased: with real sockets, the real loop and the real collector.
  */
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createPool, type LeakedEvent, lines, type Pool } from '../../src/index.ts';
 import { type EchoServer, startEcho } from '../support/echo-server.ts';
 import { collectGarbage } from '../support/gc.ts';
+
+const requests = new AsyncLocalStorage<{ lease?: unknown }>();
 
 const ends: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -94,5 +97,23 @@ describe('a lease that was forgotten', () => {
     expect(await held.request('hello')).toBe('Echo: hello');
     held.release();
     expect(pool.stats()).toMatchObject({ idle: 2, leaked: 0, closed: 0 });
+  });
+});
+
+describe('a lease that only its own caller’s async context holds', () => {
+  // A transaction in the store of a request is the usual case.
+  async function keepInStore(pool: TextPool): Promise<void> {
+    const store: { lease?: unknown } = {};
+    await requests.run(store, async () => {
+      store.lease = await pool.acquire();
+    });
+  }
+
+  it('is reclaimed when that has gone, though its events are listened to, and it was the first caller', async () => {
+    const { leaked, pool } = await setUp();
+    pool.on('acquired', () => undefined).on('released', () => undefined);
+    await keepInStore(pool);
+    await collectUntil(() => leaked.length > 0);
+    expect(leaked).toMatchObject([{ connectionId: 1, isLost: true }]);
   });
 });
