@@ -238,6 +238,8 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     if (this.#hooks.hasOnAcquire) this.#prepare(slot, state, waiter);
     else this.#settle(slot, state, waiter, now);
     if (this.#state.isDraining && this.#waiters.size === 0) this.#owner.onDrained();
+    // While it was being checked it counted as a spare one.
+    else if (this.#state.shelf.size < this.#state.sizes.minIdle) this.#owner.grow();
   }
 
   #settle(

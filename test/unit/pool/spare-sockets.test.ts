@@ -2,6 +2,23 @@ import { describe, expect, it } from 'vitest';
 import { HEARTBEAT, setUp, take, watch } from '../../support/pool-world.ts';
 
 describe('minIdle', () => {
+  it('are opened at once, too, when one that had rested is lent after its check, or at the end of a suspension', async () => {
+    const world = setUp({ minIdle: 1, max: 3 });
+    await world.pass(1_200);
+    const first = watch(world.pool.acquire());
+    await world.now();
+    expect(first.isSettled).toBe(true);
+    expect(world.net.dialedAt.length).toBe(2);
+    await world.pass(1_200);
+    watch(world.pool.suspend());
+    const second = watch(world.pool.acquire());
+    await world.now();
+    world.pool.resume();
+    await world.now();
+    expect(second.isSettled).toBe(true);
+    expect(world.pool.stats()).toMatchObject({ idle: 1, leased: 2, total: 3 });
+  });
+
   it('are opened in the very turn in which one of them is lent, a warm one included', async () => {
     const world = setUp({ minIdle: 2, max: 5 });
     await world.now();
