@@ -10,6 +10,7 @@ import { Pool } from './pool/pool.ts';
 import { Roster } from './pool/roster.ts';
 import type { Slot } from './pool/slot.ts';
 import { Tracer } from './pool/trace.ts';
+import { BUDGET_DEFAULTS, RetryBudget } from './retry/budget.ts';
 import { Connection, type ConnectionProfile, type DuplexSocket } from './transport/connection.ts';
 import { dial } from './transport/dial.ts';
 import { endpointName } from './transport/endpoint.ts';
@@ -31,7 +32,8 @@ export interface Surroundings {
   readonly dial: Dialer;
 }
 
-const REAL: Surroundings = {
+/** The real ones. */
+export const REAL: Surroundings = {
   clock: systemClock,
   random: Math.random,
   makeHold: () => new TimerHold(),
@@ -58,6 +60,28 @@ export function assemble<In, Out>(
   around: Surroundings,
   given: PoolOptions<In, Out>,
 ): { readonly pool: Pool<In, Out>; readonly roster: Roster<In, Out> } {
+  const { pool, roster } = assembleParts(around, given, new RetryBudget(BUDGET_DEFAULTS));
+  return { pool, roster };
+}
+
+/** A pool and all that a client above it shares with it. */
+export interface PoolAssembly<In, Out> {
+  readonly pool: Pool<In, Out>;
+  readonly roster: Roster<In, Out>;
+  readonly tracer: Tracer;
+  readonly options: ResolvedOptions<In, Out>;
+  /** `host:port` or path, as errors name it. */
+  readonly endpoint: string;
+  readonly clock: Clock;
+  readonly hold: Pick<TimerHold, 'take' | 'drop' | 'end'>;
+}
+
+/** Requests, dials and pings draw on one `budget`. */
+export function assembleParts<In, Out>(
+  around: Surroundings,
+  given: PoolOptions<In, Out>,
+  budget: RetryBudget,
+): PoolAssembly<In, Out> {
   const options = resolveOptions(given);
   const { random } = around;
   const clock = clockOf(around.clock, new AsyncResource('pulsepool.timers'));
@@ -80,6 +104,7 @@ export function assemble<In, Out>(
       endpoint,
       heartbeat: options.probe === undefined ? undefined : options.heartbeat,
       connect: (slot, signal) => connect(slot, signal, options, profile, around),
+      budget,
       clock,
       random,
       hold,
@@ -87,15 +112,16 @@ export function assemble<In, Out>(
     announcer,
   );
   const { retry } = options;
+  const tracer = new Tracer(options);
   const pool = new Pool({
     roster,
     announcer,
     clock,
     hold,
-    tracer: new Tracer(options),
-    request: { endpoint, retry, clock, random, hold },
+    tracer,
+    request: { endpoint, retry, budget, clock, random, hold },
   });
-  return { pool, roster };
+  return { pool, roster, tracer, options, endpoint, clock, hold };
 }
 
 /** One attempt: DNS, TCP, TLS and handshake, under one deadline. */

@@ -23,6 +23,7 @@ export type ErrorCode =
   | 'ERR_ACQUIRE_FAILED'
   | 'ERR_OVERLOADED'
   | 'ERR_POOL_CLOSED'
+  | 'ERR_CIRCUIT_OPEN'
   | 'ERR_READ_TIMEOUT'
   | 'ERR_WRITE_TIMEOUT'
   | 'ERR_FRAME_TIMEOUT'
@@ -72,6 +73,8 @@ export class PulsepoolError extends Error {
   readonly retryable: boolean;
   /** How much of the request had left, over all attempts. */
   sent: Sent;
+  /** Why earlier attempts of the same request failed, the first one first. */
+  earlier: readonly PulsepoolError[] = [];
   readonly hint: string;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails) {

@@ -1,6 +1,23 @@
 /**
  * pulsepool: a pooled TCP client for Node.js. Everything public, in reading order.
  */
+export type {
+  Client,
+  ClientRequestOptions,
+  DeadlineClient,
+  DeadlineOptions,
+} from './client/client.ts';
+export type {
+  BreakerClosedEvent,
+  BreakerOpenedEvent,
+  ClientEvents,
+  HedgedEvent,
+  RetriedEvent,
+} from './client/client-events.ts';
+export type { ClientStats } from './client/client-stats.ts';
+export type { Correlate } from './client/flights.ts';
+export type { ClientMode, ClientOptions } from './client-options.ts';
+export { createClient } from './create-client.ts';
 export { createPool } from './create-pool.ts';
 export {
   AcquireError,
@@ -56,6 +73,8 @@ export type { GivenSizes, Sizes } from './pool/sizes.ts';
 export type { StaleReason } from './pool/slot.ts';
 export type { SocketRow } from './pool/socket-row.ts';
 export type { PoolStats, PoolTimes } from './pool/stats.ts';
+export type { BreakerOptions, BreakerStateName } from './retry/breaker.ts';
+export type { BudgetOptions } from './retry/budget.ts';
 export { ByteQueue } from './transport/byte-queue.ts';
 export type { CloseReason } from './transport/close-reason.ts';
 export type { Codec, CodecSource, EncodedFrame } from './transport/codec.ts';

@@ -13,43 +13,46 @@ import { messageOf } from '../errors.ts';
 import type { PoolEvents } from '../events.ts';
 import type { Trace } from './trace.ts';
 
-type EventName = keyof PoolEvents;
-type Payload<Event extends EventName> = Parameters<PoolEvents[Event]>[0];
+type Payload<Listener> = Listener extends (payload: infer Event) => void ? Event : never;
 type Guard = (payload: unknown) => void;
 
-/** The pool's events. */
-export class Announcer {
+/** See the file's comment. */
+export class Announcer<Events extends { [Event in keyof Events]: (payload: never) => void } = PoolEvents> {
   readonly #emitter: EventEmitter = new EventEmitter();
   // One guard for each event and listener, so that off() finds it again.
-  readonly #guards: Map<EventName, WeakMap<object, Guard>> = new Map();
+  readonly #guards: Map<keyof Events, WeakMap<object, Guard>> = new Map();
   readonly #context: AsyncResource = new AsyncResource('pulsepool.events');
-  #outbox: (readonly [EventName, unknown, Trace | undefined])[] = [];
+  #outbox: (readonly [keyof Events & string, unknown, Trace | undefined])[] = [];
   // Nobody ever listened: the usual case, and the cheapest question.
   #wasHeard = false;
 
-  on<Event extends EventName>(event: Event, listener: PoolEvents[Event]): void {
+  on<Event extends keyof Events & string>(event: Event, listener: Events[Event]): void {
     this.#wasHeard = true;
     this.#emitter.on(event, this.#guard(event, listener));
   }
 
-  once<Event extends EventName>(event: Event, listener: PoolEvents[Event]): void {
+  once<Event extends keyof Events & string>(event: Event, listener: Events[Event]): void {
     this.#wasHeard = true;
     this.#emitter.once(event, this.#guard(event, listener));
   }
 
-  off<Event extends EventName>(event: Event, listener: PoolEvents[Event]): void {
+  off<Event extends keyof Events & string>(event: Event, listener: Events[Event]): void {
     const guard = this.#guards.get(event)?.get(listener);
     // Without a function, eventemitter3 would remove every listener of the event.
     if (guard !== undefined) this.#emitter.off(event, guard);
   }
 
   /** Whether anybody listens. */
-  hears(event: EventName): boolean {
+  hears(event: keyof Events & string): boolean {
     return this.#wasHeard && this.#emitter.listenerCount(event) > 0;
   }
 
   /** Tells everybody, soon. `build` is called now, if anybody listens. `trace`: whose context to tell it in. */
-  tell<Event extends EventName>(event: Event, build: () => Payload<Event>, trace?: Trace | undefined): void {
+  tell<Event extends keyof Events & string>(
+    event: Event,
+    build: () => Payload<Events[Event]>,
+    trace?: Trace | undefined,
+  ): void {
     if (!this.hears(event)) return;
     this.#outbox.push([event, build(), trace]);
     if (this.#outbox.length > 1) return;
@@ -73,7 +76,7 @@ export class Announcer {
     });
   }
 
-  #guard<Event extends EventName>(event: Event, listener: PoolEvents[Event]): Guard {
+  #guard<Event extends keyof Events & string>(event: Event, listener: Events[Event]): Guard {
     if (typeof listener !== 'function') throw new TypeError(`The listener of '${event}' must be a function`);
     let guards = this.#guards.get(event);
     if (guards === undefined) {
@@ -82,7 +85,7 @@ export class Announcer {
     }
     let guard = guards.get(listener);
     if (guard === undefined) {
-      const call = listener as (payload: unknown) => unknown;
+      const call = listener as unknown as (payload: unknown) => unknown;
       guard = (payload) => {
         try {
           const result = call(payload);
@@ -97,7 +100,7 @@ export class Announcer {
   }
 }
 
-function warn(event: EventName, error: unknown): void {
+function warn(event: string, error: unknown): void {
   const what = error instanceof Error ? (error.stack ?? error.message) : messageOf(error);
   process.emitWarning(`A listener of '${event}' threw: ${what}`, 'PulsepoolWarning');
 }

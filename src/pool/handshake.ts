@@ -26,7 +26,7 @@ export interface HandshakeParts<In, Out> {
 }
 
 // The lease of a handshake goes back to nobody: the connection is looked at when onConnect has returned.
-const NOWHERE = { takeBack: (): void => undefined };
+const NOWHERE = { takeBack: (): void => undefined, isWantedBack: (): boolean => false };
 
 /**
  * Runs `onConnect`. Whatever goes wrong, the connection is destroyed.

@@ -44,6 +44,14 @@ export class Histogram {
     this.#windows.clear();
   }
 
+  /** What this share of those of the last 5 to 10 minutes did not exceed, in ms; `Infinity` when there were fewer than `few`. */
+  percentile(share: number, few: number, now: number): number {
+    this.#windows.rotate(now);
+    const { current, previous } = this.#windows;
+    if (current.count + previous.count < few) return Number.POSITIVE_INFINITY;
+    return Buckets.percentile(share, current, previous);
+  }
+
   /** A frozen snapshot. */
   snapshot(now: number): LatencyStats {
     this.#windows.rotate(now);

@@ -50,7 +50,7 @@ export class Holders<In, Out> {
   /** Looks at a slot that is leased. */
   look(slot: Slot<In, Out>, state: LeasedState<In, Out>, now: number): void {
     // A hook has it: see `hookTimeoutMs`.
-    if (state.hook !== undefined) return;
+    if (state.hook !== undefined || state.isShared) return;
     const heldMs = now - state.lentAt;
     const wasTold = state.isTold;
     if (heldMs >= this.#leakAfterMs && !wasTold) this.#tellLeaked(slot, state, heldMs, false);

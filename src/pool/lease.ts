@@ -4,12 +4,15 @@
  */
 import { LeaseError } from '../errors.ts';
 import type { CallOptions, Connection, SendOptions, Socket } from '../transport/connection.ts';
+import type { FrameSink } from '../transport/frame-sink.ts';
 import type { Slot } from './slot.ts';
 
 /** Who gets the socket back. */
 export interface LeaseHome<In, Out> {
   /** `use` says which of the slot's leases has ended. */
   takeBack(slot: Slot<In, Out>, use: number): void;
+  /** Whether whoever could hold it for ever should give it back as soon as possible. */
+  isWantedBack(slot: Slot<In, Out>): boolean;
 }
 
 type LeaseState = 'active' | 'released' | 'destroyed' | 'detached';
@@ -111,6 +114,23 @@ export class Lease<In, Out> implements AsyncDisposable {
     if (this.#state !== 'active') return;
     this.#state = 'destroyed';
     this.#connection.destroy('destroyed');
+  }
+
+  /**
+   * @internal Gives the frames of the connection to `sink`. Before `release()` everything must have been answered, and
+   * `unshare()` be called on what this returns.
+   */
+  share(sink: FrameSink<Out>): Connection<In, Out> {
+    this.#assertActive('share');
+    const { state } = this.#slot;
+    if (state.name === 'leased') state.isShared = true;
+    this.#connection.share(sink);
+    return this.#connection;
+  }
+
+  /** @internal The pool would rather have it back: it closes, is suspended, or is to replace the socket. */
+  get isWantedBack(): boolean {
+    return this.#home.isWantedBack(this.#slot);
   }
 
   /** @internal Ends a handshake's lease; its connection stays as it is. */

@@ -62,6 +62,12 @@ const FRESH_MS = 25;
 // trips, much shorter than a ping's timeout.
 const PATIENCE_MS = 100;
 
+/** Somebody who wants a socket that has served nobody. */
+interface NewcomerWish<In, Out> {
+  readonly resolve: (lease: Lease<In, Out>) => void;
+  readonly reject: (reason: unknown) => void;
+}
+
 /** See the file's comment. */
 export class Lender<In, Out> implements LeaseHome<In, Out> {
   readonly #owner: LenderOwner<In, Out>;
@@ -76,6 +82,8 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   readonly #maxUses: number;
   // Slots being checked for a waiter: likely to serve one soon.
   #borrowChecks = 0;
+  // Who wants a socket that has served nobody yet.
+  readonly #forNew: NewcomerWish<In, Out>[] = [];
   #patience: Timer | undefined;
 
   constructor(parts: LenderParts<In, Out>, owner: LenderOwner<In, Out>) {
@@ -88,6 +96,11 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     this.#pinger = parts.pinger;
     this.#announcer = parts.announcer;
     this.#maxUses = parts.maxUses;
+  }
+
+  /** Callers that wait for a socket which has served nobody. */
+  get wishesForNew(): number {
+    return this.#forNew.length;
   }
 
   /** Slots that are being checked for a waiter. */
@@ -169,6 +182,26 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     // Who never waits would never have a socket opened.
     if (shelf.size === 0 && this.#state.sizes.maxIdle > 0) this.#owner.wish();
     return undefined;
+  }
+
+  /**
+   * A lease on a socket that is opened for it: one at rest gives up its place if need be. When all are leased, the next
+   * one to come back must do, which at least is alive.
+   */
+  lendNew(): Promise<Lease<In, Out>> {
+    const { phase, shelf, sizes, tally } = this.#state;
+    if (phase === 'draining' || tally.count('leased') >= sizes.max) return this.wait(undefined, undefined);
+    return new Promise((resolve, reject) => {
+      this.#forNew.push({ resolve, reject });
+      const { bottom } = shelf;
+      if (tally.total >= sizes.max && bottom !== undefined) this.#owner.end(bottom, 'surplus');
+      this.#owner.grow();
+    });
+  }
+
+  /** No socket can be opened, or none will be. */
+  failNew(error: () => PulsepoolError): void {
+    for (const { reject } of this.#forNew.splice(0)) reject(error());
   }
 
   /** Gives waiters what there is, and has opened what is missing. Safe to call at any time. */
@@ -368,6 +401,12 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
       state.isTold = false;
     }
     state.lease = undefined;
+    state.isShared = false;
+  }
+
+  isWantedBack(slot: Slot<In, Out>): boolean {
+    const { phase, sizes, tally } = this.#state;
+    return slot.mustGo || phase === 'suspended' || tally.open > sizes.max;
   }
 
   #tellReleased(connectionId: number, { lentAt, trace }: LeasedState<In, Out>): void {
@@ -405,6 +444,13 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   /** An idle slot that is on no shelf: to a waiter, to the shelf, or away. */
   offer(slot: Slot<In, Out>, connection: Connection<In, Out>, wasPinged = false): void {
     const { phase, shelf, sizes, tally } = this.#state;
+    if (this.#forNew.length > 0 && phase === 'serving' && !slot.mustGo) {
+      // Where no other one can be opened, one that has just come back is alive at least.
+      if (slot.uses === 0 || (tally.total >= sizes.max && shelf.size === 0)) {
+        this.#giveNew(slot, connection);
+        return;
+      }
+    }
     if (slot.staleBy !== undefined && !slot.mustGo) this.#owner.onStale(slot);
     if (slot.mustGo) {
       this.#owner.end(slot, slot.staleBy ?? 'lifetime');
@@ -417,6 +463,18 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     // What is to be replaced is lent last, and so is what was pinged: it has rested for longer than those that were not.
     else if (slot.staleBy !== undefined || wasPinged) shelf.pushBottom(slot);
     else shelf.push(slot);
+  }
+
+  #giveNew(slot: Slot<In, Out>, connection: Connection<In, Out>): void {
+    const wish = this.#forNew.shift();
+    this.#lendPrepared(slot, connection, undefined).then(
+      (lease) => {
+        if (lease !== undefined) wish?.resolve(lease);
+        // Its hook failed, or it ended on the way.
+        else wish?.reject(this.#parts.refusals.unopened());
+      },
+      (error) => wish?.reject(error),
+    );
   }
 
   /** Lends an idle slot to the first waiter, after a check when it has rested. */

@@ -5,6 +5,7 @@
 import type { Clock, RandomSource } from '../clock.ts';
 import { PulsepoolError } from '../errors.ts';
 import { Heartbeat, type HeartbeatSettings } from '../heartbeat/heartbeat.ts';
+import type { RetryBudget } from '../retry/budget.ts';
 import type { Announcer } from './announcer.ts';
 import type { Slot, SlotPulse } from './slot.ts';
 import type { Counters } from './stats.ts';
@@ -28,6 +29,8 @@ export interface PingerParts {
   readonly endpoint: string;
   /** Nothing is pinged without it. */
   readonly heartbeat: HeartbeatSettings | undefined;
+  /** Shared with requests. */
+  readonly budget: RetryBudget;
   readonly clock: Clock;
   readonly random: RandomSource;
 }
@@ -39,6 +42,7 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
   readonly #settings: HeartbeatSettings | undefined;
   readonly #heartbeat: Heartbeat | undefined;
   readonly #counters: Counters;
+  readonly #budget: RetryBudget;
   readonly #clock: Clock;
   readonly #announcer: Announcer;
   #firstPings = 0;
@@ -50,6 +54,7 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
     this.#endpoint = endpoint;
     this.#settings = heartbeat;
     this.#counters = counters;
+    this.#budget = parts.budget;
     this.#clock = clock;
     this.#announcer = announcer;
     this.#heartbeat =
@@ -170,6 +175,8 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
 
   #tellMissed(slot: Slot<In, Out>, missed: number): void {
     this.#counters.pingMissed += 1;
+    // One more is to come, at the expense of what requests may repeat.
+    this.#budget.withdraw(this.#clock.now());
     const maxMissed = this.#settings?.maxMissed ?? 0;
     this.#announcer.tell('pingMissed', () => ({ connectionId: slot.id, missed, maxMissed }));
   }

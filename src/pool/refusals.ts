@@ -109,6 +109,11 @@ export class Refusals<In, Out> {
     waiter.reject(this.#failed(waitedMs, waiter.trace, cause));
   }
 
+  /** No socket could be opened for somebody who wanted a new one. */
+  unopened(): AcquireError {
+    return this.#failed(0, undefined);
+  }
+
   /** No socket can be had for anybody. */
   failAll(): void {
     const now = this.#parts.clock.now();

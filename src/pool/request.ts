@@ -14,6 +14,8 @@ import {
   type Sent,
 } from '../errors.ts';
 import { checkCall } from '../option-check.ts';
+import type { RetryBudget } from '../retry/budget.ts';
+import { decide } from '../retry/decision.ts';
 import { type BackoffBounds, fullJitterMs } from '../transport/backoff.ts';
 import type { Lease } from './lease.ts';
 import { checkPriority } from './priority.ts';
@@ -41,6 +43,7 @@ export interface RequestParts<In, Out> {
   readonly closing: AbortSignal;
   readonly endpoint: string;
   readonly retry: BackoffBounds & { readonly retries: number };
+  readonly budget: RetryBudget;
   readonly clock: Clock;
   readonly random: RandomSource;
   readonly hold: ProcessHold;
@@ -48,6 +51,7 @@ export interface RequestParts<In, Out> {
 
 /** Runs one request without bounds of its own; the usual case, at the least cost. */
 export async function requestOnce<In, Out>(message: In, parts: RequestParts<In, Out>): Promise<Out> {
+  parts.budget.deposit(parts.clock.now());
   const lease = await parts.acquire();
   try {
     const reply = await lease.request(message);
@@ -69,6 +73,7 @@ export async function requestWithin<In, Out>(
 ): Promise<Out> {
   checkCall('request()', options, ['signal', 'timeoutMs', 'priority', 'idempotent']);
   checkPriority(options.priority);
+  parts.budget.deposit(parts.clock.now());
   return new Series(message, options, parts).run(undefined);
 }
 
@@ -87,7 +92,8 @@ class Series<In, Out> {
     this.#message = message;
     this.#options = options;
     this.#parts = parts;
-    this.#deadlineAt = parts.clock.now() + (options.timeoutMs ?? Number.POSITIVE_INFINITY);
+    const now = parts.clock.now();
+    this.#deadlineAt = now + (options.timeoutMs ?? Number.POSITIVE_INFINITY);
   }
 
   /** `first` is the error of an attempt made before, which counts as the first one. */
@@ -160,18 +166,36 @@ class Series<In, Out> {
   }
 
   async #mayRepeat(error: Error, consumed: number): Promise<boolean> {
-    const { clock, closing, hold, random, retry } = this.#parts;
+    const { budget, clock, closing, hold, random, retry } = this.#parts;
     const { idempotent, signal } = this.#options;
-    if (error instanceof PulsepoolError) this.#sent = moreSent(this.#sent, error.sent);
-    if (!(error instanceof PulsepoolError) || !error.retryable || closing.aborted) return false;
-    // The socket had died at rest, and nothing was sent: another one can be tried at once.
-    if (error.sent === 'none') return clock.now() < this.#deadlineAt;
-    if (idempotent !== true) return false;
-    const wait = fullJitterMs(consumed, retry, random);
-    if (clock.now() + wait >= this.#deadlineAt) return false;
-    this.#spent.backoffMs += wait;
+    if (!(error instanceof PulsepoolError) || closing.aborted) return false;
+    this.#sent = moreSent(this.#sent, error.sent);
+    const now = clock.now();
+    const decision = decide({
+      sent: error.sent,
+      retryable: error.retryable,
+      idempotent: idempotent === true,
+      // A lease is whatever socket the pool has: there is no asking for a new one.
+      firstByte: true,
+      reused: false,
+      died: true,
+      isFreshUsed: true,
+      isRefusal: false,
+      serverDelayMs: 0,
+      // p-retry counts.
+      freeTriesLeft: 1,
+      retriesLeft: 1,
+      hasBudget: budget.balance(now) >= 1,
+      breakerOpenMs: 0,
+      remainingMs: this.#deadlineAt - now,
+      backoffMs: fullJitterMs(consumed, retry, random),
+    });
+    if (decision.kind === 'fail') return false;
+    if (decision.kind !== 'later') return true;
+    budget.withdraw(now);
+    this.#spent.backoffMs += decision.waitMs;
     hold.take();
-    await pause(wait, clock, signal, closing);
+    await pause(decision.waitMs, clock, signal, closing);
     hold.drop();
     signal?.throwIfAborted();
     return !closing.aborted;

@@ -8,6 +8,7 @@
 import type { Clock, ProcessHold, RandomSource } from '../clock.ts';
 import { PulsepoolError } from '../errors.ts';
 import type { LeaseHolder } from '../events.ts';
+import type { RetryBudget } from '../retry/budget.ts';
 import type { CloseReason } from '../transport/close-reason.ts';
 import type { Connection } from '../transport/connection.ts';
 import type { AdviceFacts } from './advice.ts';
@@ -40,6 +41,8 @@ export interface RosterParts<In, Out> extends DialsParts<In, Out>, PingerParts, 
   readonly idleTimeoutMs: number;
   readonly maxLifetimeMs: number;
   readonly leakAfterMs: number;
+  /** Shared with the requests of a client: dials and pings after a failure take from it, and are never refused. */
+  readonly budget: RetryBudget;
   readonly clock: Clock;
   readonly random: RandomSource;
   readonly hold: ProcessHold;
@@ -151,6 +154,8 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
       onNotOpened: (slot, error) => this.#onNotOpened(slot, error),
       onDialFailed: (error, failures, backoffMs) => {
         counters.dialFailed += 1;
+        // One more is to come, at the expense of what requests may repeat.
+        parts.budget.withdraw(clock.now());
         announcer.tell('dialFailed', () => ({ endpoint, error, failures, backoffMs }));
       },
     });
@@ -296,6 +301,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
       this.#onEmpty = resolve;
     });
     this.#readiness.fail(this.refusals.closed(0));
+    this.lender.failNew(() => this.refusals.closed(0));
     this.serve();
     this.#checkEmpty();
     return empty;
@@ -358,7 +364,8 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     const { open } = tally;
     const unserved = Math.max(0, this.waiters.size - this.lender.borrowChecks - this.#pinger.firstPings);
     const spare = Math.max(0, minIdle - tally.count('idle') - tally.count('checking'));
-    const needed = Math.max(unserved + spare, this.#readiness.floor - open, this.#isWished ? 1 : 0);
+    const asked = unserved + spare + this.lender.wishesForNew;
+    const needed = Math.max(asked, this.#readiness.floor - open, this.#isWished ? 1 : 0);
     const { ordered, owed } = this.#retirement;
     // Whatever one that went before its successor is missed for, that successor will do.
     return Math.min(Math.max(needed, owed) + ordered - owed, max - open - tally.count('closing'));
@@ -445,6 +452,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     if (this.state.isSuspended) return;
     this.#readiness.fail(error);
     this.#retirement.giveUp();
+    this.lender.failNew(() => this.refusals.unopened());
     if (this.state.tally.open === 0) this.refusals.failAll();
   }
 

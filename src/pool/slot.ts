@@ -44,6 +44,8 @@ export interface LeasedState<In, Out> {
   trace: Trace | undefined;
   /** It has been told as leaked. */
   isTold: boolean;
+  /** A client of ours has it, which gives it back by itself, however long it takes. */
+  isShared: boolean;
   /** How many leases its length stands for in the histogram; 0 when it is not measured. */
   weight: number;
   /** Which hook has the socket now, instead of a caller. */
@@ -209,6 +211,7 @@ export class SlotTally {
       lentAt: 0,
       trace: undefined,
       isTold: false,
+      isShared: false,
       weight: 0,
       hook: undefined,
       waiter: undefined,

@@ -7,8 +7,9 @@
  *     resting   nobody may be answered: a byte ends the connection, unless it is a ping of the server's
  *     probing   a ping is out: only its pong may come
  *     serving   a lease reads and writes
+ *     shared    frames go to a {@link FrameSink}, which knows whose they are
  *
- * The socket flows in all three, because a paused socket never shows its FIN; only a lease that does not read
+ * The socket flows in all four, because a paused socket never shows its FIN; only a lease that does not read
  * makes it pause.
  */
 import { AsyncResource } from 'node:async_hooks';
@@ -17,13 +18,14 @@ import type { Duplex } from 'node:stream';
 import { isUint8Array } from 'node:util/types';
 import { onAbort } from '../abort.ts';
 import type { Clock, ProcessHold, Timer } from '../clock.ts';
-import { LeaseError, type PulsepoolError } from '../errors.ts';
+import { LeaseError, type PulsepoolError, type Sent } from '../errors.ts';
 import { checkCall, invalidOption } from '../option-check.ts';
 import { ByteQueue } from './byte-queue.ts';
 import type { CloseReason } from './close-reason.ts';
 import { type Codec, DEFAULT_MAX_FRAME_BYTES, type EncodedFrame } from './codec.ts';
 import { ConnectionStory, type Ending } from './connection-story.ts';
 import { tooLargeToSend } from './frame-hint.ts';
+import type { FrameSink } from './frame-sink.ts';
 import { Inbox } from './inbox.ts';
 import { type Call, type Receiver, Receivers } from './receivers.ts';
 import { asFrameError, isAsync, notBytes, sizeOf, tookNothing, tooMuchWaits } from './stream-fault.ts';
@@ -85,7 +87,7 @@ export interface SendOptions {
   readonly replies?: number | undefined;
 }
 
-type Mode = 'resting' | 'probing' | 'serving';
+type Mode = 'resting' | 'probing' | 'serving' | 'shared';
 
 // One read of the socket at most: the slack on top of a codec's own limit.
 const READ_CHUNK_BYTES = 64 * 1024;
@@ -104,6 +106,9 @@ const GOODBYE_MS = 500;
 const LOOKS_PER_STALL = 4;
 
 const DONE: Promise<void> = Promise.resolve();
+
+const FIRST_BYTE = -1;
+const NO_BYTE: number = Number.POSITIVE_INFINITY;
 
 const CALL_KEYS = {
   'request()': ['signal', 'timeoutMs'],
@@ -185,6 +190,7 @@ export class Connection<In, Out> implements Judge {
   #inbox: Inbox<Out> = NO_FRAMES;
   #receivers: Receivers<Out> = NOBODY as unknown as Receivers<Out>;
   readonly #owner: ConnectionOwner;
+  #sink: FrameSink<Out> | undefined;
   #watch: Watch | undefined;
   // How often bytes have come, and whether a lease has given the connection back: for the story.
   #reads = 0;
@@ -277,6 +283,7 @@ export class Connection<In, Out> implements Judge {
 
   /** Whether somebody waits for a frame, or for what was sent to leave. */
   get isAwaited(): boolean {
+    if (this.#sink !== undefined) return this.#sink.dueSince !== undefined;
     return this.#receivers.size > 0 || this.#writer.isAwaited;
   }
 
@@ -297,6 +304,75 @@ export class Connection<In, Out> implements Judge {
     if (isNew) this.#isProven = false;
     else this.#hasServed = true;
   }
+
+  // ---- shared --------------------------------------------------------------------------------------------
+
+  /**
+   * Gives every frame to `sink` from now on, which also says whether replies are due. For a connection that serves and
+   * has nothing under way; `request`, `send` and `receive` are not for it until `unshare()`.
+   */
+  share(sink: FrameSink<Out>): void {
+    this.#mode = 'shared';
+    this.#sink = sink;
+  }
+
+  /** Takes it back from the sink. Everything that was posted must have been answered. */
+  unshare(): void {
+    if (this.#sink === undefined) return;
+    this.#sink = undefined;
+    this.#mode = 'serving';
+    this.#settle();
+  }
+
+  /**
+   * The bytes of a message.
+   *
+   * @throws FrameError when it can't be encoded; the connection stays as it is.
+   */
+  encode(message: In): EncodedFrame {
+    return this.#encode(message);
+  }
+
+  /** Where the next message will stand: until `post` returns its mark, it may have left. */
+  get nextMark(): WriteMark {
+    return this.#writer.nextMark;
+  }
+
+  /** Writes what was encoded, for the sink. The connection may have ended when this returns. */
+  post(encoded: EncodedFrame, now: number): WriteMark {
+    this.#isAnswered = false;
+    this.#watchAt(now + this.#profile.readTimeoutMs);
+    return this.#write(encoded, now);
+  }
+
+  /** How much of what was posted has left. */
+  sent(mark: WriteMark | undefined): Sent {
+    return mark === undefined ? 'none' : this.#writer.sent(mark);
+  }
+
+  /** Whether more should not be written now: the peer takes it more slowly than it comes. */
+  get isCongested(): boolean {
+    return this.#writer.isCongested;
+  }
+
+  /** Whether part of a frame has come. */
+  get hasPartial(): boolean {
+    return this.#hasPartial();
+  }
+
+  /** A frame came, or part of one, that the sink had not asked for. */
+  refuse(): void {
+    this.#failUnsolicited();
+  }
+
+  /** Why one message of the sink's gets no reply. `mark`: where it stands, once posted; `firstByte`: its reply had begun. */
+  lost(mark: WriteMark | undefined, firstByte: boolean): PulsepoolError {
+    return this.#lost(
+      mark === undefined ? NOTHING_SENT : { mark, readsBefore: firstByte ? FIRST_BYTE : NO_BYTE },
+    );
+  }
+
+  // ---- pings ---------------------------------------------------------------------------------------------
 
   /** Writes a ping. Several may be out; the owner hears of the last one's pong. */
   ping(): void {
@@ -616,7 +692,7 @@ export class Connection<In, Out> implements Judge {
       this.#failUnsolicited();
       return;
     }
-    if (this.#mode === 'serving') this.lastUsedAt = Math.floor(now);
+    if (this.#mode === 'serving' || this.#mode === 'shared') this.lastUsedAt = Math.floor(now);
     this.#pump(now);
   }
 
@@ -656,6 +732,7 @@ export class Connection<In, Out> implements Judge {
       this.#partialSince = undefined;
       this.#unaskedBytes = 0;
       this.#putQueueBack();
+      this.#sink?.onReadEnd(now);
       // Only now: if the owner lent the connection before the last byte of this read was looked at, a stray
       // frame behind the pong would reach the next caller.
       if (this.#pongsDone) {
@@ -680,6 +757,7 @@ export class Connection<In, Out> implements Judge {
       this.#partialSince = now;
       this.#watchAt(now + this.#profile.frameTimeoutMs);
     }
+    this.#sink?.onReadEnd(now);
   }
 
   /** Lends the empty queue to whoever reads next. */
@@ -734,6 +812,10 @@ export class Connection<In, Out> implements Judge {
         this.#isProven = true;
         this.#pongsDue -= 1;
         if (this.#pongsDue === 0) this.#pongsDone = true;
+        return;
+      case 'shared':
+        this.#isProven = true;
+        if (this.#sink?.onFrame(frame) !== true) this.#failUnsolicited();
         return;
       case 'resting':
         this.#failUnsolicited();
@@ -801,6 +883,10 @@ export class Connection<In, Out> implements Judge {
     );
     this.#writer.wake();
     this.#owner.onEnding(reason, error);
+    // Last: it may have what it lost sent again, and the owner must know by then that it won't be by this one.
+    const sink = this.#sink;
+    this.#sink = undefined;
+    sink?.onEnding(reason);
     return true;
   }
 
@@ -867,6 +953,12 @@ export class Connection<In, Out> implements Judge {
       if (due <= now) {
         return this.#timeOut(this.#story.silent(readTimeoutMs));
       }
+      next = due;
+    }
+    const dueSince = this.#sink?.dueSince;
+    if (dueSince !== undefined) {
+      const due = Math.max(this.lastReadAt, dueSince) + readTimeoutMs;
+      if (due <= now) return this.#timeOut(this.#story.silent(readTimeoutMs));
       next = due;
     }
     if (this.#partialSince !== undefined) {

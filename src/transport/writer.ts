@@ -49,6 +49,11 @@ export class Writer {
     return this.#flushed;
   }
 
+  /** Where the next message will begin; its end is not known yet. */
+  get nextMark(): WriteMark {
+    return { first: this.#queued + 1, last: Number.POSITIVE_INFINITY };
+  }
+
   /** Hands a whole message over, or queues what the socket can't take now. */
   write(encoded: EncodedFrame): WriteMark {
     const first = this.#queued + 1;

@@ -52,12 +52,28 @@ describe('the import rule', () => {
     expect(offenders('pool/', /^node:(net|tls|dns)/)).toEqual([]);
   });
 
+  it('keeps retries from knowing sockets, the pool or the client', () => {
+    expect(offenders('retry/', /\/(pool|heartbeat|client)\/|^node:/)).toEqual([]);
+  });
+
+  it('keeps everything below the client from knowing it', () => {
+    expect(
+      ['transport/', 'heartbeat/', 'pool/'].flatMap((folder) => offenders(folder, /\/client\//)),
+    ).toEqual([]);
+  });
+
+  it('keeps the client from knowing sockets', () => {
+    expect(offenders('client/', /^node:(net|tls|dns)/)).toEqual([]);
+  });
+
   it('keeps every folder from knowing the wiring', () => {
-    const wiring = /\/(options|create-pool|index)\.ts$/;
+    const wiring = /\/(options|client-options|create-pool|create-client|index)\.ts$/;
     expect([
       ...offenders('transport/', wiring),
       ...offenders('heartbeat/', wiring),
       ...offenders('pool/', wiring),
+      ...offenders('retry/', wiring),
+      ...offenders('client/', wiring),
     ]).toEqual([]);
   });
 

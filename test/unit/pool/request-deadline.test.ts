@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { ConnectionError } from '../../../src/errors.ts';
 import type { Lease } from '../../../src/pool/lease.ts';
 import { type RequestParts, requestWithin } from '../../../src/pool/request.ts';
+import { BUDGET_DEFAULTS, RetryBudget } from '../../../src/retry/budget.ts';
 import { CountingHold } from '../../support/fake-net.ts';
 import { VirtualClock } from '../../support/virtual-clock.ts';
 
@@ -40,6 +41,7 @@ function setUp(steps: { readonly acquireMs?: number; readonly exchangeMs?: numbe
     clock,
     random: () => 0.5,
     hold: new CountingHold(),
+    budget: new RetryBudget(BUDGET_DEFAULTS),
   };
   return { parts, told };
 }

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { ConnectionError, type Sent } from '../../../src/errors.ts';
 import type { Lease } from '../../../src/pool/lease.ts';
 import { requestOnce, requestWithin } from '../../../src/pool/request.ts';
+import { BUDGET_DEFAULTS, RetryBudget } from '../../../src/retry/budget.ts';
 import { CountingHold, type FakePeer } from '../../support/fake-net.ts';
 import { setUp, take, watch } from '../../support/pool-world.ts';
 import { VirtualClock } from '../../support/virtual-clock.ts';
@@ -76,6 +77,7 @@ describe('request()', () => {
       clock,
       random: () => 0.5,
       hold: new CountingHold(),
+      budget: new RetryBudget(BUDGET_DEFAULTS),
     };
     for (const ask of [() => requestOnce('x', parts), () => requestWithin('x', { timeoutMs: 50 }, parts)]) {
       asked.length = 0;

@@ -1,0 +1,47 @@
+/**
+ * How a call gets to a socket and its reply back: alone on one, or beside others. What a carrier is asked, what it
+ * asks, and whom it tells.
+ */
+import type { Lease } from '../pool/lease.ts';
+import type { WaitOptions } from '../pool/waiters.ts';
+import type { Call } from './call.ts';
+
+/** See the file's comment. */
+export interface Carrier<In, Out> {
+  /** Calls that wait for a place. */
+  readonly waiting: number;
+  /** Sends one attempt of a call that is `waiting`, and tells what became of it, once, unless the call is settled before. */
+  start(call: Call<In, Out>): void;
+  /** The caller of a flying call has gone. */
+  abandon(call: Call<In, Out>, why: 'aborted' | 'timeout'): void;
+}
+
+/** Whom a carrier tells. */
+export interface CarrierOwner<In, Out> {
+  /** `now`: when the reply was read. */
+  onReply(call: Call<In, Out>, reply: Out, now: number): void;
+  onLost(call: Call<In, Out>, error: unknown): void;
+}
+
+/** Where leases come from. */
+export interface LeaseSource<In, Out> {
+  /** `acquireTimeoutMs` of the pool. */
+  readonly acquireTimeoutMs: number;
+  /** A lease that can be had this very moment. */
+  readonly atOnce: () => Lease<In, Out> | undefined;
+  readonly acquire: (bounds: WaitOptions | undefined) => Promise<Lease<In, Out>>;
+  /** A lease on a socket that is opened for it, if there can be one. */
+  readonly acquireNew: () => Promise<Lease<In, Out>>;
+}
+
+/** What is left of a call's deadline as bounds of a wait; `undefined` when the pool's own limit is no longer. */
+export function boundsOf<In, Out>(call: Call<In, Out>, acquireTimeoutMs: number): WaitOptions | undefined {
+  const { bounds, deadlineAt, triedAt } = call;
+  const leftMs = deadlineAt - triedAt;
+  const { priority } = bounds;
+  const signal = bounds.signal ?? bounds.familySignal;
+  if (leftMs >= acquireTimeoutMs) {
+    return signal === undefined && priority === undefined ? undefined : { signal, priority };
+  }
+  return { signal, priority, timeoutMs: Math.max(0, leftMs) };
+}

@@ -1,0 +1,259 @@
+/**
+ * A leased socket and the calls that fly on it: messages of one turn of the event loop leave in one write, and each
+ * reply goes to its call. A call whose caller has gone keeps its place, and its reply is dropped.
+ *
+ * Which call gets which channel is a carrier's business; so is giving the lease back.
+ */
+import { Buffer } from 'node:buffer';
+import { isUint8Array } from 'node:util/types';
+import type { Clock } from '../clock.ts';
+import type { Sent } from '../errors.ts';
+import type { Lease } from '../pool/lease.ts';
+import type { EncodedFrame } from '../transport/codec.ts';
+import type { Connection } from '../transport/connection.ts';
+import type { FrameSink } from '../transport/frame-sink.ts';
+import { asFrameError, sizeOf } from '../transport/stream-fault.ts';
+import { Batch, type Call, type Flight } from './call.ts';
+import type { Flights } from './flights.ts';
+
+/** Who hears of what becomes of the calls. */
+export interface ChannelOwner<In, Out> {
+  /** The call has its reply. */
+  onReply(call: Call<In, Out>, reply: Out, now: number): void;
+  /** The call gets no reply on this socket. */
+  onLost(call: Call<In, Out>, error: unknown): void;
+  /** Replies have come, and all that came was looked at. */
+  onRoom(channel: Channel<In, Out>, now: number): void;
+  /** The socket has ended; its calls are told next. May be told twice. */
+  onEnded(channel: Channel<In, Out>): void;
+}
+
+// What is joined into one write is copied. Larger messages are not: they would fill packets by themselves.
+const JOINED_BYTES = 64 * 1024;
+
+/** See the file's comment. */
+export class Channel<In, Out> implements FrameSink<Out>, Flight {
+  dueSince: number | undefined;
+  /** Places kept for calls that are on their way. */
+  reserved = 0;
+  /** When the oldest write was posted that nothing has come for, in ms; 0: none. */
+  postedAt = 0;
+  readonly #lease: Lease<In, Out>;
+  readonly #connection: Connection<In, Out>;
+  readonly #clock: Clock;
+  readonly #owner: ChannelOwner<In, Out>;
+  readonly #flights: Flights<In, Out>;
+  // Of this turn, with their bytes: not posted yet.
+  #unsent: Call<In, Out>[] = [];
+  #pieces: EncodedFrame[] = [];
+  #unsentBytes = 0;
+  #isFlushDue = false;
+  // Replies that nobody waits for, and that may still come.
+  #abandoned = 0;
+
+  /** @throws ConnectionError when the connection has ended. */
+  constructor(lease: Lease<In, Out>, flights: Flights<In, Out>, clock: Clock, owner: ChannelOwner<In, Out>) {
+    this.#lease = lease;
+    this.#flights = flights;
+    this.#clock = clock;
+    this.#owner = owner;
+    this.#connection = lease.share(this);
+  }
+
+  /** Calls that take a place, those whose callers have gone included. */
+  get inFlight(): number {
+    return this.#flights.size + this.#unsent.length + this.reserved;
+  }
+
+  /** Whether messages wait for the end of this turn. */
+  get hasUnsent(): boolean {
+    return this.#unsent.length > 0;
+  }
+
+  /** Replies that nobody waits for. */
+  get abandoned(): number {
+    return this.#abandoned;
+  }
+
+  get isOpen(): boolean {
+    return this.#connection.isOpen;
+  }
+
+  /** Whether the peer takes our bytes more slowly than they come. */
+  get isCongested(): boolean {
+    return this.#connection.isCongested;
+  }
+
+  /** The pool would rather have the socket back. */
+  get isWantedBack(): boolean {
+    return this.#lease.isWantedBack;
+  }
+
+  /** How long nothing has come while replies are due, in ms; 0 while none is. */
+  silentMs(now: number): number {
+    if (this.dueSince === undefined) return 0;
+    return now - Math.max(this.dueSince, this.#connection.lastReadAt);
+  }
+
+  /** Takes a call: its message leaves at the end of this turn. */
+  add(call: Call<In, Out>): void {
+    let encoded: EncodedFrame;
+    try {
+      encoded = this.#connection.encode(this.#flights.prepare(call));
+    } catch (error) {
+      this.#owner.onLost(call, asFrameError(error, 'bad-message'));
+      this.#settleRoom();
+      return;
+    }
+    // A hook or a codec of the user's may have ended the call, or the connection; or that had ended before.
+    if (call.state === 'settled') {
+      this.#settleRoom();
+      return;
+    }
+    if (!this.isOpen) {
+      this.#owner.onEnded(this);
+      this.#owner.onLost(call, this.#connection.lost(undefined, false));
+      return;
+    }
+    call.moveTo('flying');
+    call.flight = this;
+    call.batch = undefined;
+    this.#unsent.push(call);
+    this.#pieces.push(encoded);
+    this.#unsentBytes += sizeOf(encoded);
+    if (this.#unsentBytes > JOINED_BYTES) this.#flush();
+    else if (!this.#isFlushDue) {
+      this.#isFlushDue = true;
+      this.#clock.turn(() => {
+        this.#isFlushDue = false;
+        this.#flush();
+      });
+    }
+  }
+
+  /** Sends a call's message at once. For a channel with no other calls. */
+  sendNow(call: Call<In, Out>): void {
+    this.add(call);
+    this.#flush();
+  }
+
+  /** Its caller has gone: its reply, if one comes, is dropped. */
+  abandon(): void {
+    this.#abandoned += 1;
+  }
+
+  sentOf(batch: Batch | undefined): Sent {
+    return this.#connection.sent(batch?.mark);
+  }
+
+  destroy(why: 'aborted' | 'timeout'): void {
+    this.#connection.destroy(why);
+  }
+
+  /** Gives the socket back. Nothing may be in flight. */
+  release(): void {
+    if (this.isOpen) {
+      if (this.#connection.hasPartial) this.#connection.refuse();
+      else this.#connection.unshare();
+    }
+    if (this.#lease.isHeld) this.#lease.release();
+  }
+
+  // ---- out -----------------------------------------------------------------------------------------------
+
+  #flush(): void {
+    const calls = this.#unsent;
+    if (calls.length === 0 || !this.isOpen) return;
+    const pieces = this.#pieces;
+    this.#unsent = [];
+    this.#pieces = [];
+    this.#unsentBytes = 0;
+    const batch = new Batch();
+    const out: Uint8Array[] = [];
+    const isFirst = this.#flights.size === 0;
+    for (let at = 0; at < calls.length; at++) {
+      const call = calls[at];
+      const piece = pieces[at];
+      if (call === undefined || piece === undefined) continue;
+      // Its caller has gone before anything left: then nothing leaves.
+      if (call.state !== 'flying' || call.flight !== this) {
+        this.#abandoned -= 1;
+        continue;
+      }
+      call.batch = batch;
+      this.#flights.add(call);
+      if (isUint8Array(piece)) out.push(piece);
+      else out.push(...piece);
+    }
+    if (out.length === 0) {
+      this.#settleRoom();
+      return;
+    }
+    // Bytes that came before the question can't be part of its answer.
+    if (isFirst && this.#connection.hasPartial) {
+      if (this.isOpen) this.#connection.refuse();
+      return;
+    }
+    const now = this.#clock.now();
+    this.dueSince ??= Math.floor(now);
+    if (this.postedAt === 0) this.postedAt = Math.floor(now);
+    // A stream may deliver, and end, within its own write().
+    batch.mark = this.#connection.nextMark;
+    const mark = this.#connection.post(joined(out), now);
+    batch.mark = mark;
+  }
+
+  /** Nothing came, but what was to be sent is not. */
+  #settleRoom(): void {
+    if (this.isOpen && this.inFlight === 0) this.#owner.onRoom(this, this.#clock.now());
+  }
+
+  // ---- in ------------------------------------------------------------------------------------------------
+
+  onFrame(frame: Out): boolean {
+    const call = this.#flights.of(frame);
+    // It came before the question left: it can't be the answer.
+    if (call === undefined || this.#connection.sent(call.batch?.mark) === 'none') return false;
+    this.#flights.landed(call);
+    if (call.state === 'flying' && call.flight === this) {
+      call.flight = undefined;
+      this.#owner.onReply(call, frame, this.#connection.lastReadAt);
+    } else this.#abandoned -= 1;
+    return true;
+  }
+
+  onReadEnd(now: number): void {
+    if (this.#flights.size === 0) this.dueSince = undefined;
+    this.#owner.onRoom(this, now);
+  }
+
+  // ---- the end -------------------------------------------------------------------------------------------
+
+  onEnding(): void {
+    this.dueSince = undefined;
+    const connection = this.#connection;
+    const hasPartial = connection.hasPartial;
+    const lost: (readonly [Call<In, Out>, unknown])[] = [];
+    const tell = (call: Call<In, Out>, mayHaveBegun: boolean): void => {
+      if (call.state !== 'flying' || call.flight !== this) return;
+      call.flight = undefined;
+      lost.push([call, connection.lost(call.batch?.mark, hasPartial && mayHaveBegun)]);
+    };
+    this.#flights.clear(tell);
+    for (const call of this.#unsent) tell(call, false);
+    this.#unsent = [];
+    this.#pieces = [];
+    this.#owner.onEnded(this);
+    // Last: what is sent again must not be given to this channel.
+    for (const [call, error] of lost) this.#owner.onLost(call, error);
+  }
+}
+
+/** As one piece, when that is small. */
+function joined(pieces: Uint8Array[]): EncodedFrame {
+  const [first] = pieces;
+  if (first !== undefined && pieces.length === 1) return first;
+  let size = 0;
+  for (const piece of pieces) size += piece.length;
+  return size > JOINED_BYTES ? pieces : Buffer.concat(pieces, size);
+}

@@ -1,0 +1,251 @@
+/**
+ * The client as callers see it: requests under one deadline, repeated where that is safe, on sockets of a pool. How they
+ * get there is the carriers' business.
+ */
+import type { Clock } from '../clock.ts';
+import { DeadlineError, type PulsepoolError } from '../errors.ts';
+import { checkBoolean, checkCall, checkDuration, checkOneOf, invalidOption } from '../option-check.ts';
+import type { Announcer } from '../pool/announcer.ts';
+import type { CloseOptions, CloseReport, Pool } from '../pool/pool.ts';
+import { checkPriority } from '../pool/priority.ts';
+import type { Breaker } from '../retry/breaker.ts';
+import type { RetryBudget } from '../retry/budget.ts';
+import type { CallBounds } from './call.ts';
+import { CLIENT_EVENT_NAMES, type ClientEvents } from './client-events.ts';
+import type { ClientCounters, ClientStats } from './client-stats.ts';
+import type { Requests } from './requests.ts';
+
+/** Bounds and promises of one request. */
+export interface ClientRequestOptions {
+  /** Aborting rejects with `signal.reason`. In a shared mode the socket goes on, and the late reply is dropped. */
+  readonly signal?: AbortSignal | undefined;
+  /** For everything together, in ms, in place of the client's `timeoutMs`. `Infinity`: none. */
+  readonly timeoutMs?: number | undefined;
+  /** For the wait for a socket, from -10 to 10, each level worth a second of waiting. Default: 0. */
+  readonly priority?: number | undefined;
+  /** Doing it twice is as good as once: it may be repeated even when some of it was sent. Default: `false`. */
+  readonly idempotent?: boolean | undefined;
+  /** Send it a second time when it takes long, in place of the client's `hedge`. Needs `idempotent`. */
+  readonly hedge?: boolean | undefined;
+}
+
+/** What bounds a family of calls. */
+export interface DeadlineOptions {
+  /** From now on, for all of them together, in ms. */
+  readonly timeoutMs?: number | undefined;
+  /** Aborting rejects all of them with `signal.reason`. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What a client is made of; `createClient` fills it in. */
+export interface ClientParts<In, Out> {
+  readonly pool: Pool<In, Out>;
+  readonly requests: Requests<In, Out>;
+  readonly announcer: Announcer<ClientEvents>;
+  readonly counters: ClientCounters;
+  readonly budget: RetryBudget;
+  readonly breaker: Breaker | undefined;
+  readonly timeoutMs: number;
+  /** What callers of a closed client are told. */
+  readonly refusedAsClosed: () => PulsepoolError;
+  readonly clock: Clock;
+  /** Stops what the carriers keep. */
+  readonly end: () => void;
+}
+
+const REQUEST_KEYS = ['signal', 'timeoutMs', 'priority', 'idempotent', 'hedge'];
+
+/** Requests to one server; made by `createClient()`. */
+export class Client<In, Out> implements AsyncDisposable {
+  /** The pool underneath: for leases, `ready()`, `suspend()`, `reset()`, `resize()`, `sockets()`, and its own events. */
+  readonly pool: Pool<In, Out>;
+  readonly #parts: ClientParts<In, Out>;
+  readonly #requests: Requests<In, Out>;
+  readonly #timeoutMs: number;
+  #closing: Promise<CloseReport> | undefined;
+
+  /** @internal Use `createClient()`. */
+  constructor(parts: ClientParts<In, Out>) {
+    this.#parts = parts;
+    this.#requests = parts.requests;
+    this.#timeoutMs = parts.timeoutMs;
+    this.pool = parts.pool;
+  }
+
+  /**
+   * Sends a message and resolves to its reply, under one deadline for waiting, dialing, sending, receiving and all
+   * repetitions. It is repeated when nothing of it was sent, or when it is `idempotent`; the README has the table.
+   *
+   * @throws DeadlineError when `timeoutMs` has passed; AcquireError when no socket could be had; FrameError when the
+   *   message can't be encoded; ConnectionError when the connection was lost; PulsepoolError `ERR_CIRCUIT_OPEN` while the
+   *   breaker is open; `signal.reason` when aborted. `error.earlier` tells of the attempts before the last one.
+   */
+  request(message: In, options?: ClientRequestOptions): Promise<Out> {
+    if (this.#closing !== undefined || options !== undefined)
+      return this.#requestWithin(message, options, undefined);
+    return this.#requests.send(message, undefined, this.#timeoutMs);
+  }
+
+  /** @internal A request of a family. */
+  async #requestWithin(
+    message: In,
+    options: ClientRequestOptions | undefined,
+    family: Family | undefined,
+  ): Promise<Out> {
+    if (this.#closing !== undefined) throw this.#parts.refusedAsClosed();
+    if (options !== undefined) checkRequest(options);
+    family?.check();
+    const timeoutMs = Math.min(
+      options?.timeoutMs ?? this.#timeoutMs,
+      family?.leftMs ?? Number.POSITIVE_INFINITY,
+    );
+    if (!(timeoutMs > 0)) throw tooLate(options?.timeoutMs ?? 0);
+    const { hedge, idempotent, priority, signal } = options ?? {};
+    const bounds: CallBounds = { signal, familySignal: family?.signal, priority, idempotent, hedge };
+    return this.#requests.send(message, bounds, timeoutMs);
+  }
+
+  /**
+   * The same client for a family of calls that share a deadline, which starts now, a signal, or both: such as all that is
+   * done for one request of somebody else's.
+   *
+   * @throws PulsepoolError `ERR_INVALID_OPTION`.
+   */
+  withDeadline(bounds: number | DeadlineOptions): DeadlineClient<In, Out> {
+    const { signal, timeoutMs } =
+      typeof bounds === 'number' ? { timeoutMs: bounds, signal: undefined } : checked(bounds);
+    if (timeoutMs !== undefined) checkDuration('timeoutMs', timeoutMs, 0);
+    const { clock } = this.#parts;
+    const family = new Family(clock, clock.now() + (timeoutMs ?? Number.POSITIVE_INFINITY), signal);
+    return {
+      get remainingMs() {
+        return Math.max(0, family.leftMs);
+      },
+      request: (message, options) => this.#requestWithin(message, options, family),
+    };
+  }
+
+  /** A frozen snapshot of counters and times; `client.pool.stats()` has those of the sockets. */
+  stats(): ClientStats {
+    const { breaker, budget, clock, counters } = this.#parts;
+    const now = clock.now();
+    const gauges = {
+      inFlight: this.#requests.live,
+      waiting: this.#requests.waiting,
+      retryBudget: Math.max(0, Math.floor(budget.balance(now))),
+      breaker: breaker?.state.name,
+    };
+    return counters.snapshot(gauges, now);
+  }
+
+  /**
+   * Closes the client and its pool. New requests are refused at once; those under way go on, and nothing is repeated any
+   * more; at the deadline sockets end by force. Calling it again returns the same promise.
+   *
+   * Resolves when every socket has closed. Never rejects, except for a bad option.
+   */
+  close(options?: CloseOptions): Promise<CloseReport> {
+    this.#closing ??= this.#close(options);
+    return this.#closing;
+  }
+
+  async #close(options: CloseOptions | undefined): Promise<CloseReport> {
+    const closing = this.pool.close(options);
+    this.#requests.close();
+    try {
+      return await closing;
+    } catch (error) {
+      // A bad option: nothing was closed.
+      this.#closing = undefined;
+      throw error;
+    } finally {
+      if (this.#closing !== undefined) {
+        this.#requests.end();
+        this.#parts.end();
+        this.#parts.announcer.end();
+      }
+    }
+  }
+
+  /** `await using client = createClient(...)` closes it at the end of the block. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** Adds a listener. One that throws is reported as a process warning and harms nothing else. */
+  on<Event extends keyof ClientEvents>(event: Event, listener: ClientEvents[Event]): this {
+    checkOneOf('event', event, CLIENT_EVENT_NAMES);
+    this.#parts.announcer.on(event, listener);
+    return this;
+  }
+
+  /** Adds a listener for one time. */
+  once<Event extends keyof ClientEvents>(event: Event, listener: ClientEvents[Event]): this {
+    checkOneOf('event', event, CLIENT_EVENT_NAMES);
+    this.#parts.announcer.once(event, listener);
+    return this;
+  }
+
+  /** Removes a listener, if it is there. */
+  off<Event extends keyof ClientEvents>(event: Event, listener: ClientEvents[Event]): this {
+    checkOneOf('event', event, CLIENT_EVENT_NAMES);
+    this.#parts.announcer.off(event, listener);
+    return this;
+  }
+}
+
+/** What `client.withDeadline()` returns. */
+export interface DeadlineClient<In, Out> {
+  /** What is left of the deadline, in ms; 0 when it has passed. */
+  readonly remainingMs: number;
+  /** As `client.request()`; the earlier deadline and either signal count. */
+  request(message: In, options?: ClientRequestOptions): Promise<Out>;
+}
+
+/** One deadline and one signal for many calls. */
+class Family {
+  readonly signal: AbortSignal | undefined;
+  readonly #clock: Clock;
+  readonly #deadlineAt: number;
+
+  constructor(clock: Clock, deadlineAt: number, signal: AbortSignal | undefined) {
+    this.#clock = clock;
+    this.#deadlineAt = deadlineAt;
+    this.signal = signal;
+  }
+
+  get leftMs(): number {
+    return this.#deadlineAt - this.#clock.now();
+  }
+
+  check(): void {
+    this.signal?.throwIfAborted();
+  }
+}
+
+function checked(bounds: DeadlineOptions): DeadlineOptions {
+  checkCall('withDeadline()', bounds, ['timeoutMs', 'signal']);
+  return bounds;
+}
+
+function checkRequest(options: ClientRequestOptions): void {
+  checkCall('request()', options, REQUEST_KEYS);
+  checkPriority(options.priority);
+  const { hedge, idempotent } = options;
+  if (idempotent !== undefined) checkBoolean('idempotent', idempotent);
+  if (hedge === undefined) return;
+  checkBoolean('hedge', hedge);
+  if (hedge && idempotent !== true) {
+    throw invalidOption('hedge', 'come with `idempotent`: the server may get the request twice', hedge);
+  }
+}
+
+/** Nothing is sent that nobody could wait for. */
+function tooLate(timeoutMs: number): DeadlineError {
+  return new DeadlineError('The deadline had passed before the request was made.', {
+    retryable: true,
+    hint: `Nothing was sent; the call's own limit was ${timeoutMs} ms.`,
+    attempts: 0,
+    phases: { acquireMs: 0, exchangeMs: 0, backoffMs: 0 },
+  });
+}
