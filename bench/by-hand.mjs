@@ -1,6 +1,6 @@
 /**
  * What people write without a library for pooled sockets: the peers of the benchmarks that send requests. Frames are
- * a length of 4 bytes and a body.
+ * a length of 4 bytes and a body, unless a format says otherwise.
  */
 import { once } from 'node:events';
 import net from 'node:net';
@@ -98,18 +98,51 @@ export async function openLoop(port, size) {
 
 const MAX_FRAME_BYTES = 16 * 1024 * 1024;
 
-/** One socket of the careful client: every way in which an exchange can fail rejects it, and ends the socket. */
+/**
+ * How the careful client writes messages and reads replies.
+ *
+ * @template Message, Reply
+ * @typedef {object} Format
+ * @property {number} leastBytes fewer than that say nothing about a reply
+ * @property {(message: Message) => Buffer | string} write a string is latin1
+ * @property {(bytes: Buffer) => number} endOf how long the reply is that these bytes begin; `Infinity`: not known yet
+ * @property {(bytes: Buffer) => Reply} read a whole reply
+ */
+
+/** @type {Format<Buffer, Buffer>} */
+const lengthAndBody = {
+  leastBytes: 4,
+  write(message) {
+    const frame = Buffer.allocUnsafe(4 + message.length);
+    frame.writeUInt32BE(message.length, 0);
+    message.copy(frame, 4);
+    return frame;
+  },
+  endOf: (bytes) => 4 + bytes.readUInt32BE(0),
+  read: (bytes) => bytes.subarray(4),
+};
+
+/**
+ * One socket of the careful client: every way in which an exchange can fail rejects it, and ends the socket.
+ *
+ * @template Message, Reply
+ */
 class CarefulSocket {
-  /** @type {{ resolve: (reply: Buffer) => void, reject: (error: Error) => void } | undefined} */
+  /** @type {{ resolve: (reply: Reply) => void, reject: (error: Error) => void } | undefined} */
   #pending;
   /** @type {Buffer[]} */
   #chunks = [];
   #length = 0;
   #socket;
+  #format;
 
-  /** @param {net.Socket} socket */
-  constructor(socket) {
+  /**
+   * @param {net.Socket} socket
+   * @param {Format<Message, Reply>} format
+   */
+  constructor(socket, format) {
     this.#socket = socket;
+    this.#format = format;
     socket.on('data', (chunk) => this.#onData(chunk));
     socket.on('timeout', () => {
       // Silence is a fault only while a reply is due.
@@ -127,17 +160,14 @@ class CarefulSocket {
   }
 
   /**
-   * @param {Buffer} message
-   * @returns {Promise<Buffer>}
+   * @param {Message} message
+   * @returns {Promise<Reply>}
    */
   request(message) {
     if (!this.isUsable) return Promise.reject(new Error('not usable'));
     return new Promise((resolve, reject) => {
       this.#pending = { resolve, reject };
-      const frame = Buffer.allocUnsafe(4 + message.length);
-      frame.writeUInt32BE(message.length, 0);
-      message.copy(frame, 4);
-      this.#socket.write(frame);
+      this.#socket.write(this.#format.write(message), 'latin1');
     });
   }
 
@@ -153,18 +183,26 @@ class CarefulSocket {
     }
     this.#chunks.push(chunk);
     this.#length += chunk.length;
-    if (this.#length < 4) return;
+    const format = this.#format;
+    if (this.#length < format.leastBytes) return;
     let bytes = /** @type {Buffer} */ (this.#chunks[0]);
-    if (bytes.length < 4) {
+    if (bytes.length < format.leastBytes) {
       bytes = Buffer.concat(this.#chunks, this.#length);
       this.#chunks = [bytes];
     }
-    const end = 4 + bytes.readUInt32BE(0);
-    if (end > MAX_FRAME_BYTES) {
+    let end;
+    try {
+      end = format.endOf(bytes);
+    } catch (error) {
+      this.#fail(/** @type {Error} */ (error));
+      return;
+    }
+    if (this.#length < end) {
+      // Not known is no fault while it may be known with the next bytes.
+      if (end === Number.POSITIVE_INFINITY ? this.#length < MAX_FRAME_BYTES : end <= MAX_FRAME_BYTES) return;
       this.#fail(new Error('a frame over the limit'));
       return;
     }
-    if (this.#length < end) return;
     if (this.#length > end) {
       this.#fail(new Error('more bytes than the reply has'));
       return;
@@ -174,7 +212,7 @@ class CarefulSocket {
     this.#length = 0;
     const { resolve } = this.#pending;
     this.#pending = undefined;
-    resolve(reply.subarray(4));
+    resolve(format.read(reply));
   }
 
   /** @param {Error} error */
@@ -186,25 +224,40 @@ class CarefulSocket {
   }
 }
 
+/** @typedef {{ testOnBorrow: boolean, acquireTimeoutMillis?: number }} GenericOptions */
+
 /**
  * generic-pool and net, as its documentation and a careful review would have it: what is dead is not lent, what
  * failed is destroyed, nothing waits for ever.
  *
  * @param {number} port
  * @param {number} size
- * @param {{ testOnBorrow: boolean, acquireTimeoutMillis?: number }} options
+ * @param {GenericOptions} options
  */
-export function openGeneric(port, size, { testOnBorrow, acquireTimeoutMillis = 30_000 }) {
+export function openGeneric(port, size, options) {
+  return openGenericOf(lengthAndBody, port, size, options);
+}
+
+/**
+ * The same with a format of one's own.
+ *
+ * @template Message, Reply
+ * @param {Format<Message, Reply>} format
+ * @param {number} port
+ * @param {number} size
+ * @param {GenericOptions} options
+ */
+export function openGenericOf(format, port, size, { testOnBorrow, acquireTimeoutMillis = 30_000 }) {
   const pool = genericPool.createPool(
     {
-      create: async () => new CarefulSocket(await connect(port)),
+      create: async () => new CarefulSocket(await connect(port), format),
       destroy: async (socket) => socket.destroy(),
       validate: async (socket) => socket.isUsable,
     },
     { min: size, max: size, testOnBorrow, acquireTimeoutMillis },
   );
   return {
-    /** @param {Buffer} message */
+    /** @param {Message} message */
     request: async (message) => {
       const socket = await pool.acquire();
       let reply;
@@ -233,14 +286,14 @@ export function openGeneric(port, size, { testOnBorrow, acquireTimeoutMillis = 3
 export async function openGreeted(port) {
   const socket = await connect(port);
   await once(socket, 'data');
-  return new CarefulSocket(socket);
+  return new CarefulSocket(socket, lengthAndBody);
 }
 
 /**
  * @param {number} port
  * @returns {Promise<net.Socket>}
  */
-function connect(port) {
+export function connect(port) {
   return new Promise((resolve, reject) => {
     const socket = net.connect({ host: '127.0.0.1', port, noDelay: true, keepAlive: true });
     const timer = setTimeout(() => socket.destroy(new Error('could not connect in time')), 5_000);

@@ -10,6 +10,7 @@
 export const benchmarks = {
   acquire: { run: async () => (await import('./acquire.mjs')).acquire(), flags: [] },
   request: { run: async () => (await import('./request.mjs')).request(), flags: [] },
+  redis: { run: async () => (await import('./redis.mjs')).redis(), flags: [] },
   framing: { run: async () => (await import('./framing.mjs')).framing(), flags: [] },
   spike: { run: async (options) => (await import('./spike.mjs')).spike(options), flags: [] },
   overload: { run: async () => (await import('./overload.mjs')).overload(), flags: [] },

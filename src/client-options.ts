@@ -12,7 +12,7 @@ import {
   invalidOption,
   valueOr,
 } from './option-check.ts';
-import type { PoolOptions } from './options.ts';
+import { checkNames, type PoolOptions } from './options.ts';
 import { BREAKER_DEFAULTS, type BreakerOptions } from './retry/breaker.ts';
 import { BUDGET_DEFAULTS, type BudgetOptions } from './retry/budget.ts';
 
@@ -29,7 +29,10 @@ export type ClientMode = 'exclusive' | 'pipelined' | 'multiplexed';
 export interface ClientOptions<In, Out> extends PoolOptions<In, Out> {
   /** Default: `'exclusive'`. */
   readonly mode?: ClientMode;
-  /** For shared modes: requests on one socket at most; it is filled before another one is used. Default: 1,000. */
+  /**
+   * For shared modes: requests on one socket at most; it is filled before another one is used. Default: 1,000, or
+   * `correlate.maxId` if that is less.
+   */
   readonly maxInFlight?: number;
   /** For `multiplexed`: how an id gets into a message, and out of its reply. */
   readonly correlate?: Correlate<In, Out>;
@@ -41,7 +44,7 @@ export interface ClientOptions<In, Out> extends PoolOptions<In, Out> {
   /**
    * Called with each reply: how long to wait, in ms, before the request is sent again, when the reply says that the
    * server did not do it; `Infinity`: not at all; `undefined` for every other reply. Who can't be sent again gets the
-   * reply.
+   * reply. When it throws or returns anything else the request fails with `ERR_HOOK`.
    */
   readonly retryAfter?: (reply: Out) => number | undefined;
   /** How much may be repeated. Default: 20 % of the requests of the last 10 s, and 5 a second. */
@@ -56,17 +59,24 @@ export interface ClientOptions<In, Out> extends PoolOptions<In, Out> {
 }
 
 /** The defaults, as the README's table prints them. */
-export const CLIENT_DEFAULTS = {
+export const CLIENT_DEFAULTS: {
+  readonly mode: ClientMode;
+  readonly maxInFlight: number;
+  readonly timeoutMs: number;
+  readonly retryBudget: BudgetOptions;
+  readonly breaker: BreakerOptions;
+  readonly hedge: boolean;
+} = {
   mode: 'exclusive',
   maxInFlight: 1_000,
   timeoutMs: 30_000,
   retryBudget: BUDGET_DEFAULTS,
   breaker: BREAKER_DEFAULTS,
   hedge: false,
-} as const;
+};
 
 /** The names of the options that a client has beside its pool's. */
-export const CLIENT_KEYS = [
+export const CLIENT_KEYS: readonly (keyof ClientOptions<unknown, unknown>)[] = [
   'mode',
   'maxInFlight',
   'correlate',
@@ -75,7 +85,7 @@ export const CLIENT_KEYS = [
   'retryBudget',
   'breaker',
   'hedge',
-] as const satisfies readonly (keyof ClientOptions<unknown, unknown>)[];
+];
 
 /** Options with every default filled in. */
 export interface ResolvedClientOptions<In, Out> {
@@ -97,7 +107,7 @@ export interface ResolvedClientOptions<In, Out> {
 export function resolveClientOptions<In, Out>(
   options: ClientOptions<In, Out>,
 ): { readonly own: ResolvedClientOptions<In, Out>; readonly pools: PoolOptions<In, Out> } {
-  if (typeof options !== 'object' || options === null) checkKeys('createClient()', options, CLIENT_KEYS);
+  checkNames('createClient()', options, CLIENT_KEYS);
   const {
     mode: _1,
     maxInFlight,
@@ -117,11 +127,17 @@ export function resolveClientOptions<In, Out>(
   if (mode === 'exclusive' && maxInFlight !== undefined) {
     throw invalidOption('maxInFlight', 'come with the mode `pipelined` or `multiplexed`', maxInFlight);
   }
+  const { codec } = pools;
+  if (mode !== 'exclusive' && typeof codec === 'object' && codec?.framed === false) {
+    throw invalidOption('codec', `find the ends of frames with the mode \`${mode}\``, codec.name ?? codec);
+  }
+  const maxId = resolveCorrelate(mode, correlate)?.maxId ?? Number.MAX_SAFE_INTEGER;
+  const usual = Math.min(CLIENT_DEFAULTS.maxInFlight, maxId);
   return {
     own: {
       mode,
-      maxInFlight: checkInteger('maxInFlight', valueOr(maxInFlight, CLIENT_DEFAULTS.maxInFlight), { min: 1 }),
-      correlate: resolveCorrelate(mode, correlate),
+      maxInFlight: checkInteger('maxInFlight', valueOr(maxInFlight, usual), { min: 1, max: maxId }),
+      correlate,
       timeoutMs: checkDuration('timeoutMs', valueOr(timeoutMs, CLIENT_DEFAULTS.timeoutMs), 1),
       retryAfter: optionalFunction('retryAfter', retryAfter),
       retryBudget: resolveBudget(retryBudget),
@@ -147,11 +163,12 @@ function resolveCorrelate<In, Out>(
       correlate,
     );
   }
-  checkKeys('correlate', correlate, ['write', 'read']);
+  checkKeys('correlate', correlate, ['write', 'read', 'maxId']);
   for (const name of ['write', 'read'] as const) {
     if (typeof correlate[name] !== 'function')
       throw invalidOption(`correlate.${name}`, 'be a function', correlate[name]);
   }
+  if (correlate.maxId !== undefined) checkInteger('correlate.maxId', correlate.maxId, { min: 1 });
   return correlate;
 }
 
@@ -171,17 +188,14 @@ function resolveBudget(given: Partial<BudgetOptions> | undefined): BudgetOptions
 
 function resolveBreaker(options: Partial<BreakerOptions>): BreakerOptions {
   checkKeys('breaker', options, Object.keys(BREAKER_DEFAULTS));
-  const { failureRate, failures, maxOpenMs, minRequests, openMs, windowMs } = {
-    ...BREAKER_DEFAULTS,
-    ...options,
-  };
+  const given = (name: keyof BreakerOptions): number => valueOr(options[name], BREAKER_DEFAULTS[name]);
   const resolved = {
-    failures: checkInteger('breaker.failures', failures, { min: 1 }),
-    failureRate: checkNumber('breaker.failureRate', failureRate, Number.MIN_VALUE, 1),
-    minRequests: checkInteger('breaker.minRequests', minRequests, { min: 1 }),
-    windowMs: checkInteger('breaker.windowMs', windowMs, { min: 1_000 }),
-    openMs: checkInteger('breaker.openMs', openMs, { min: 1, max: 2 ** 31 - 1 }),
-    maxOpenMs: checkInteger('breaker.maxOpenMs', maxOpenMs, { min: 1, max: 2 ** 31 - 1 }),
+    failures: checkInteger('breaker.failures', given('failures'), { min: 1 }),
+    failureRate: checkNumber('breaker.failureRate', given('failureRate'), Number.MIN_VALUE, 1),
+    minRequests: checkInteger('breaker.minRequests', given('minRequests'), { min: 1 }),
+    windowMs: checkInteger('breaker.windowMs', given('windowMs'), { min: 1_000 }),
+    openMs: checkInteger('breaker.openMs', given('openMs'), { min: 1, max: 2 ** 31 - 1 }),
+    maxOpenMs: checkInteger('breaker.maxOpenMs', given('maxOpenMs'), { min: 1, max: 2 ** 31 - 1 }),
   };
   if (resolved.maxOpenMs < resolved.openMs) {
     throw invalidOption(

@@ -25,6 +25,8 @@ export interface Clock {
   wall(): number;
   /** Calls `fn` once after `ms` milliseconds. `Infinity` means never. */
   after(ms: number, fn: () => void): Timer;
+  /** Calls `fn` when all that follows from the present event without waiting has run: microtasks and their microtasks. */
+  soon(fn: () => void): void;
   /** Calls `fn` in the check phase: bytes that the kernel already holds are read before it, from a timer. */
   turn(fn: () => void): void;
 }
@@ -63,6 +65,7 @@ export const systemClock: Clock = {
   now: () => performance.now(),
   wall: () => Date.now(),
   after: (ms, fn) => (ms > LONGEST_TIMER_MS ? NEVER : new SystemTimer(ms, fn)),
+  soon: (fn) => process.nextTick(fn),
   turn: (fn) => {
     setImmediate(fn);
   },
@@ -80,6 +83,7 @@ export function clockOf(clock: Clock, context: AsyncResource): Clock {
     now: clock.now.bind(clock),
     wall: () => clock.wall(),
     after: (ms, fn) => context.runInAsyncScope(() => clock.after(ms, fn)),
+    soon: (fn) => clock.soon(fn),
     turn: (fn) => clock.turn(fn),
   };
 }

@@ -7,9 +7,10 @@ import { Client } from './client/client.ts';
 import type { ClientEvents } from './client/client-events.ts';
 import { ClientCounters } from './client/client-stats.ts';
 import { Exclusive } from './client/exclusive.ts';
-import { ById, type Flights, InOrder } from './client/flights.ts';
+import { ById, type Flights, Ids, InOrder } from './client/flights.ts';
 import { Requests } from './client/requests.ts';
 import { Shared } from './client/shared.ts';
+import { Subscriptions } from './client/subscriptions.ts';
 import { type ClientOptions, resolveClientOptions } from './client-options.ts';
 import { assembleParts, REAL, type Surroundings } from './create-pool.ts';
 import { Announcer } from './pool/announcer.ts';
@@ -51,12 +52,14 @@ export function assembleClient<In, Out>(
     acquireTimeoutMs: options.acquireTimeoutMs,
     // While traces are made, the usual way makes them.
     atOnce: () => (tracer.isOn || roster.state.isDraining ? undefined : roster.lender.lendFresh()),
-    acquire: (bounds) => pool.acquire(bounds),
-    acquireNew: () => roster.lender.lendNew(),
+    // A request gives back by itself what it takes: whoever makes the next one holds nothing.
+    acquire: (bounds) => tracer.apart(() => pool.acquire(bounds)),
+    acquireNew: (bounds) => roster.lender.lendNew(bounds),
   };
   let end = (): void => undefined;
+  const ids = new Ids(own.correlate?.maxId ?? Number.MAX_SAFE_INTEGER);
   const makeFlights = (): Flights<In, Out> =>
-    own.correlate === undefined ? new InOrder() : new ById(own.correlate);
+    own.correlate === undefined ? new InOrder() : new ById(own.correlate, ids);
   const makeCarrier = (owner: CarrierOwner<In, Out>): Carrier<In, Out> => {
     if (own.mode === 'exclusive') return new Exclusive(source, clock, owner);
     const shared = new Shared<In, Out>(
@@ -97,9 +100,28 @@ export function assembleClient<In, Out>(
     },
     makeCarrier,
   );
+  const acquire: typeof source.acquire = (bounds) => pool.acquire(bounds);
+  const subscriptions = new Subscriptions<In, Out>({
+    acquire,
+    probe: options.probe,
+    heartbeat: options.heartbeat,
+    endpoint,
+    retry: options.retry,
+    clock,
+    random: around.random,
+    hold,
+  });
   const client = new Client({
     pool,
     requests,
+    streams: {
+      acquire,
+      acquireTimeoutMs: options.acquireTimeoutMs,
+      freeTries: () => roster.state.sizes.max + 1,
+      endpoint,
+      clock,
+    },
+    subscriptions,
     announcer,
     counters,
     budget,

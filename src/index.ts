@@ -6,6 +6,7 @@ export type {
   ClientRequestOptions,
   DeadlineClient,
   DeadlineOptions,
+  SubscribeMessages,
 } from './client/client.ts';
 export type {
   BreakerClosedEvent,
@@ -16,6 +17,8 @@ export type {
 } from './client/client-events.ts';
 export type { ClientStats } from './client/client-stats.ts';
 export type { Correlate } from './client/flights.ts';
+export type { ClientStream, StreamOptions } from './client/stream.ts';
+export type { SubscribeOptions, Subscription } from './client/subscription.ts';
 export type { ClientMode, ClientOptions } from './client-options.ts';
 export { createClient } from './create-client.ts';
 export { createPool } from './create-pool.ts';

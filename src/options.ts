@@ -251,13 +251,7 @@ export interface ResolvedOptions<In, Out> {
  * @throws PulsepoolError `ERR_INVALID_OPTION` that names the option, what was expected and what came.
  */
 export function resolveOptions<In, Out>(options: PoolOptions<In, Out>): ResolvedOptions<In, Out> {
-  if (typeof options === 'object' && options !== null) {
-    for (const key of Object.keys(options)) {
-      const name = OTHER_NAMES.get(key);
-      if (name !== undefined) throw invalidOption(key, `be called \`${name}\``, key);
-    }
-  }
-  checkKeys('createPool()', options, KEYS);
+  checkNames('createPool()', options, []);
   const { max = DEFAULTS.max } = options;
   const sizes = resolveSizes(options, { min: DEFAULTS.min, minIdle: DEFAULTS.minIdle, maxIdle: max, max });
   const makeCodec = resolveCodec(options.codec);
@@ -288,6 +282,21 @@ export function resolveOptions<In, Out>(options: PoolOptions<In, Out>): Resolved
       onClose: optionalFunction('onClose', options.onClose),
     },
   });
+}
+
+/**
+ * Refuses anything but an object, and names that are not those of a pool's options or of the `others`.
+ *
+ * @throws PulsepoolError `ERR_INVALID_OPTION` that knows how the option is called here, if it was called otherwise.
+ */
+export function checkNames(where: string, options: unknown, others: readonly string[]): void {
+  if (typeof options === 'object' && options !== null) {
+    for (const key of Object.keys(options)) {
+      const name = OTHER_NAMES.get(key);
+      if (name !== undefined) throw invalidOption(key, `be called \`${name}\``, key);
+    }
+  }
+  checkKeys(where, options, [...KEYS, ...others]);
 }
 
 /** Options that would do nothing, though their author believes that they do. */

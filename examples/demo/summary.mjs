@@ -37,6 +37,7 @@ const MEANINGS = {
   ERR_ACQUIRE_FAILED: 'no socket could be opened',
   ERR_OVERLOADED: 'too many callers waited',
   ERR_POOL_CLOSED: 'the pool was closed',
+  ERR_CIRCUIT_OPEN: 'the breaker was open',
   ERR_READ_TIMEOUT: 'no reply in time; its socket was ended',
   ERR_WRITE_TIMEOUT: 'the server did not read in time',
   ERR_FRAME_TIMEOUT: 'a reply began and did not end in time',

@@ -4,17 +4,30 @@
 import { AcquireError, DeadlineError, messageOf, PulsepoolError } from '../errors.ts';
 import type { Call } from './call.ts';
 
-/** The caller's deadline has passed. `cause`: the last failure, if any. */
+/** What a deadline's story needs beside the call. */
+export interface LateStory {
+  readonly attempts: number;
+  /** The last failure, if any. */
+  readonly cause: unknown;
+  /** What was left when it was given up, since the next attempt would have come too late; none: time was up. */
+  readonly leftMs: number;
+}
+
+/** The caller's deadline has passed, or would have before another attempt. */
 export function deadlineError<In, Out>(
   endpoint: string,
   call: Call<In, Out>,
-  attempts: number,
-  cause: PulsepoolError | undefined,
+  { attempts, cause, leftMs }: LateStory,
 ): DeadlineError {
   const { acquireMs, backoffMs, exchangeMs, sent } = call.remember();
   const totalMs = call.deadlineAt - call.startedAt;
+  const what =
+    leftMs > 1
+      ? `The request to ${endpoint} failed, and the next attempt would have come too late, ` +
+        `with ${leftMs} of ${totalMs} ms left`
+      : `The request to ${endpoint} did not finish within ${totalMs} ms`;
   return new DeadlineError(
-    `The request to ${endpoint} did not finish within ${totalMs} ms: ` +
+    `${what}: ` +
       `${Math.round(acquireMs)} ms for a socket, ${Math.round(exchangeMs)} ms for the exchange, ` +
       `${Math.round(backoffMs)} ms between attempts (${attempts}).`,
     {
@@ -53,6 +66,31 @@ export function closedError(endpoint: string): PulsepoolError {
     retryable: false,
     hint: 'Close the client last, when nothing can call it any more.',
   });
+}
+
+/** Nothing is shared by replies that have no ends. */
+export function framelessError(endpoint: string): PulsepoolError {
+  return new PulsepoolError(
+    'ERR_INVALID_OPTION',
+    `\`codec\` must find the ends of frames when requests share sockets: that of ${endpoint} has \`framed: false\`.`,
+    { retryable: false, hint: 'Use the mode `exclusive`, or a codec with frames.' },
+  );
+}
+
+/** The user's hook gave something that says neither how long to wait nor that nothing is to be waited for. */
+export function retryAfterGave(given: unknown): PulsepoolError {
+  // Its failure is not news: it must not end the process as an unhandled rejection.
+  if (given instanceof Promise) given.catch(() => undefined);
+  const what = typeof given === 'number' ? String(given) : given === null ? 'null' : `a ${typeof given}`;
+  return new PulsepoolError(
+    'ERR_HOOK',
+    `retryAfter returned ${given instanceof Promise ? 'a promise' : what}.`,
+    {
+      retryable: false,
+      sent: 'full',
+      hint: 'Return ms of at least 0, Infinity, or undefined; it is called for each reply and must not be async.',
+    },
+  );
 }
 
 /** The user's hook failed on a reply, which so reaches nobody. */

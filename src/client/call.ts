@@ -27,6 +27,8 @@ export const CALL_TRANSITIONS: Readonly<Record<CallState, readonly CallState[]>>
 export class Batch {
   /** Where they stand in the stream of writes; none before they are posted. */
   mark: WriteMark | undefined;
+  /** How often bytes had come on their socket before. */
+  readsBefore = 0;
 }
 
 /** What bounds one request. */
@@ -38,6 +40,8 @@ export interface CallBounds {
   readonly priority?: number | undefined;
   readonly idempotent?: boolean | undefined;
   readonly hedge?: boolean | undefined;
+  /** Ends the wait for a socket, where no one signal of the caller's does. */
+  readonly waits?: AbortController | undefined;
 }
 
 /** A measured call. */
@@ -60,9 +64,33 @@ export interface Past {
   freeTries: number;
   /** It was repeated once because a socket that had served before died under it. */
   wasFresh: boolean;
+  /** Only a socket that has served nobody will do for the present attempt. */
+  mustBeFresh: boolean;
+  /** What wakes it when it rests. */
+  timer: Timer | undefined;
   acquireMs: number;
   exchangeMs: number;
   backoffMs: number;
+}
+
+/** How a first try ended while its second one was under way, which may still decide. */
+export interface Parked {
+  readonly error: unknown;
+  /** What is to follow if the second one comes to nothing, too. */
+  readonly resume: (at: number) => void;
+}
+
+/** What is known only of a call that may be sent, or is, a second time beside the first. */
+export interface Hedge<In, Out> {
+  /** When the second one is sent, if the first is still flying then, in ms of the clock; `Infinity`: it was, or is itself. */
+  at: number;
+  readonly isSecond: boolean;
+  /** The other one, while it is not settled. */
+  twin: Call<In, Out> | undefined;
+  /** The socket of the first one, which the second must not share. */
+  readonly avoid: Flight | undefined;
+  /** Of the first one, while it waits for the second. */
+  parked: Parked | undefined;
 }
 
 /** The socket on which one attempt of a call flies. */
@@ -77,7 +105,9 @@ export interface Flight {
 
 const UNBOUNDED: CallBounds = {};
 
-/** See the file's comment. */
+/**
+ * See the file's comment. There are hundreds of thousands in a second: what few of them need is in `past` and `hedge`.
+ */
 export class Call<In, Out> {
   readonly message: In;
   /** In whole ms of the clock, as all times of a call: V8 makes an object of any other number. */
@@ -88,35 +118,23 @@ export class Call<In, Out> {
   readonly resolve: (reply: Out) => void;
   readonly reject: (reason: unknown) => void;
   state: CallState = 'waiting';
-  /** When the present attempt began, and when it got its socket. */
+  /** When the present attempt began. */
   triedAt: number;
+  /** When it got its socket. */
   flownAt = 0;
   /** What has it now. */
   flight: Flight | undefined;
   batch: Batch | undefined;
   /** Its id on the socket it was given to, in a protocol with ids. */
   id = 0;
-  /** Of the attempts before this one. */
-  past: Past | undefined;
-  /** Only a socket that has served nobody will do. */
-  mustBeFresh = false;
   /** Its pass through the breaker, while an attempt is under way. */
   pass: Pass | undefined;
-  /** When a second try is sent beside it, if it is still flying then. */
-  hedgeAt: number = Number.POSITIVE_INFINITY;
-  /** The other try of the same request. */
-  twin: Call<In, Out> | undefined;
-  isHedge = false;
+  past: Past | undefined;
+  hedge: Hedge<In, Out> | undefined;
   /** If its time is measured. */
   sample: Sample | undefined;
-  /** What wakes it when it rests. */
-  timer: Timer | undefined;
   /** Stops listening to signals. */
   deafen: (() => void) | undefined;
-  /** The socket of its twin, which it must not share. */
-  avoid: Flight | undefined;
-  /** Why it failed, while it waits for its twin. */
-  parked: unknown;
   /** Its neighbours among the calls that are not settled. */
   previous: Call<In, Out> | undefined;
   next: Call<In, Out> | undefined;
@@ -140,12 +158,32 @@ export class Call<In, Out> {
     this.triedAt = startedAt;
   }
 
-  /** The only way from state to state: a step that the table does not know is a bug of ours. */
+  /** Moves it, or throws: a step that the table does not know is a bug of ours. */
   moveTo(next: CallState): void {
-    if (!CALL_TRANSITIONS[this.state].includes(next)) {
-      throw new Error(`bug: a call cannot go from ${this.state} to ${next}`);
-    }
+    if (!CALL_TRANSITIONS[this.state].includes(next)) throw illegal(this.state, next);
     this.state = next;
+  }
+
+  /** From waiting to flying. With `settle` one of the two steps of every call, apart since constant names cost nothing. */
+  fly(): void {
+    if (this.state !== 'waiting') throw illegal(this.state, 'flying');
+    this.state = 'flying';
+  }
+
+  /** To the end. */
+  settle(): void {
+    if (this.state === 'settled') throw illegal(this.state, 'settled');
+    this.state = 'settled';
+  }
+
+  /** Only a socket that has served nobody will do. */
+  get mustBeFresh(): boolean {
+    return this.past !== undefined && this.past.mustBeFresh;
+  }
+
+  /** When something of it is due: its deadline, or its second try. */
+  get dueAt(): number {
+    return this.hedge === undefined ? this.deadlineAt : Math.min(this.deadlineAt, this.hedge.at);
   }
 
   /** What is known of its attempts before this one. */
@@ -156,10 +194,16 @@ export class Call<In, Out> {
       retries: 0,
       freeTries: 0,
       wasFresh: false,
+      mustBeFresh: false,
+      timer: undefined,
       acquireMs: 0,
       exchangeMs: 0,
       backoffMs: 0,
     };
     return this.past;
   }
+}
+
+function illegal(from: CallState, to: CallState): Error {
+  return new Error(`bug: a call cannot go from ${from} to ${to}`);
 }

@@ -20,6 +20,7 @@ export interface Carrier<In, Out> {
 export interface CarrierOwner<In, Out> {
   /** `now`: when the reply was read. */
   onReply(call: Call<In, Out>, reply: Out, now: number): void;
+  /** `error`: `undefined` when there was a place, but after the deadline. */
   onLost(call: Call<In, Out>, error: unknown): void;
 }
 
@@ -31,7 +32,7 @@ export interface LeaseSource<In, Out> {
   readonly atOnce: () => Lease<In, Out> | undefined;
   readonly acquire: (bounds: WaitOptions | undefined) => Promise<Lease<In, Out>>;
   /** A lease on a socket that is opened for it, if there can be one. */
-  readonly acquireNew: () => Promise<Lease<In, Out>>;
+  readonly acquireNew: (bounds: WaitOptions | undefined) => Promise<Lease<In, Out>>;
 }
 
 /** What is left of a call's deadline as bounds of a wait; `undefined` when the pool's own limit is no longer. */
@@ -39,7 +40,7 @@ export function boundsOf<In, Out>(call: Call<In, Out>, acquireTimeoutMs: number)
   const { bounds, deadlineAt, triedAt } = call;
   const leftMs = deadlineAt - triedAt;
   const { priority } = bounds;
-  const signal = bounds.signal ?? bounds.familySignal;
+  const signal = bounds.waits?.signal ?? bounds.signal ?? bounds.familySignal;
   if (leftMs >= acquireTimeoutMs) {
     return signal === undefined && priority === undefined ? undefined : { signal, priority };
   }

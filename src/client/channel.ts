@@ -13,8 +13,10 @@ import type { EncodedFrame } from '../transport/codec.ts';
 import type { Connection } from '../transport/connection.ts';
 import type { FrameSink } from '../transport/frame-sink.ts';
 import { asFrameError, sizeOf } from '../transport/stream-fault.ts';
+import type { WriteMark } from '../transport/writer.ts';
 import { Batch, type Call, type Flight } from './call.ts';
 import type { Flights } from './flights.ts';
+import type { TurnEnd, Writing } from './turn-end.ts';
 
 /** Who hears of what becomes of the calls. */
 export interface ChannelOwner<In, Out> {
@@ -28,12 +30,16 @@ export interface ChannelOwner<In, Out> {
   onEnded(channel: Channel<In, Out>): void;
 }
 
+// More than a packet of a real network holds: the server may as well begin while the rest of the turn is gathered.
+const FLUSH_BYTES = 8 * 1024;
 // What is joined into one write is copied. Larger messages are not: they would fill packets by themselves.
 const JOINED_BYTES = 64 * 1024;
 
 /** See the file's comment. */
-export class Channel<In, Out> implements FrameSink<Out>, Flight {
+export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
   dueSince: number | undefined;
+  /** Kept by its owner. */
+  isGivenBack = false;
   /** Places kept for calls that are on their way. */
   reserved = 0;
   /** When the oldest write was posted that nothing has come for, in ms; 0: none. */
@@ -48,21 +54,44 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight {
   #pieces: EncodedFrame[] = [];
   #unsentBytes = 0;
   #isFlushDue = false;
+  readonly #turnEnd: TurnEnd;
   // Replies that nobody waits for, and that may still come.
   #abandoned = 0;
 
   /** @throws ConnectionError when the connection has ended. */
-  constructor(lease: Lease<In, Out>, flights: Flights<In, Out>, clock: Clock, owner: ChannelOwner<In, Out>) {
+  constructor(
+    lease: Lease<In, Out>,
+    flights: Flights<In, Out>,
+    clock: Clock,
+    turnEnd: TurnEnd,
+    owner: ChannelOwner<In, Out>,
+  ) {
     this.#lease = lease;
+    this.#turnEnd = turnEnd;
     this.#flights = flights;
     this.#clock = clock;
     this.#owner = owner;
     this.#connection = lease.share(this);
   }
 
+  /** Where the message stands whose reply has been due longest. */
+  get dueMark(): WriteMark | undefined {
+    return this.#flights.oldest?.batch?.mark;
+  }
+
+  /** When its socket was opened, in whole ms. */
+  get openedAt(): number {
+    return this.#connection.openedAt;
+  }
+
   /** Calls that take a place, those whose callers have gone included. */
   get inFlight(): number {
     return this.#flights.size + this.#unsent.length + this.reserved;
+  }
+
+  /** Whether a message was posted, and its reply has not come. */
+  get isBusy(): boolean {
+    return this.#flights.size > 0;
   }
 
   /** Whether messages wait for the end of this turn. */
@@ -97,44 +126,47 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight {
 
   /** Takes a call: its message leaves at the end of this turn. */
   add(call: Call<In, Out>): void {
+    if (!this.#take(call)) return;
+    if (this.#unsentBytes > FLUSH_BYTES) this.#post();
+    else if (!this.#isFlushDue) {
+      this.#isFlushDue = true;
+      this.#turnEnd.add(this);
+    }
+  }
+
+  /** Takes a call, whose message leaves at once. */
+  sendNow(call: Call<In, Out>): void {
+    if (this.#take(call)) this.#post();
+  }
+
+  #take(call: Call<In, Out>): boolean {
     let encoded: EncodedFrame;
     try {
       encoded = this.#connection.encode(this.#flights.prepare(call));
     } catch (error) {
+      this.#flights.drop(call);
       this.#owner.onLost(call, asFrameError(error, 'bad-message'));
       this.#settleRoom();
-      return;
+      return false;
     }
     // A hook or a codec of the user's may have ended the call, or the connection; or that had ended before.
     if (call.state === 'settled') {
+      this.#flights.drop(call);
       this.#settleRoom();
-      return;
+      return false;
     }
     if (!this.isOpen) {
       this.#owner.onEnded(this);
-      this.#owner.onLost(call, this.#connection.lost(undefined, false));
-      return;
+      this.#owner.onLost(call, this.#connection.lost(undefined, 0));
+      return false;
     }
-    call.moveTo('flying');
+    call.fly();
     call.flight = this;
     call.batch = undefined;
     this.#unsent.push(call);
     this.#pieces.push(encoded);
-    this.#unsentBytes += sizeOf(encoded);
-    if (this.#unsentBytes > JOINED_BYTES) this.#flush();
-    else if (!this.#isFlushDue) {
-      this.#isFlushDue = true;
-      this.#clock.turn(() => {
-        this.#isFlushDue = false;
-        this.#flush();
-      });
-    }
-  }
-
-  /** Sends a call's message at once. For a channel with no other calls. */
-  sendNow(call: Call<In, Out>): void {
-    this.add(call);
-    this.#flush();
+    this.#unsentBytes += typeof encoded === 'string' ? encoded.length : sizeOf(encoded);
+    return true;
   }
 
   /** Its caller has gone: its reply, if one comes, is dropped. */
@@ -161,7 +193,13 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight {
 
   // ---- out -----------------------------------------------------------------------------------------------
 
-  #flush(): void {
+  /** The turn ends. */
+  flush(): void {
+    this.#isFlushDue = false;
+    this.#post();
+  }
+
+  #post(): void {
     const calls = this.#unsent;
     if (calls.length === 0 || !this.isOpen) return;
     const pieces = this.#pieces;
@@ -169,37 +207,45 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight {
     this.#pieces = [];
     this.#unsentBytes = 0;
     const batch = new Batch();
-    const out: Uint8Array[] = [];
-    const isFirst = this.#flights.size === 0;
+    let text = '';
+    let out: Uint8Array[] | undefined;
+    const before = this.#flights.size;
     for (let at = 0; at < calls.length; at++) {
       const call = calls[at];
       const piece = pieces[at];
       if (call === undefined || piece === undefined) continue;
       // Its caller has gone before anything left: then nothing leaves.
       if (call.state !== 'flying' || call.flight !== this) {
+        this.#flights.drop(call);
         this.#abandoned -= 1;
         continue;
       }
       call.batch = batch;
       this.#flights.add(call);
-      if (isUint8Array(piece)) out.push(piece);
+      if (typeof piece === 'string' && out === undefined) {
+        text += piece;
+        continue;
+      }
+      if (out === undefined) {
+        out = text === '' ? [] : [Buffer.from(text)];
+        text = '';
+      }
+      if (typeof piece === 'string') out.push(Buffer.from(piece));
+      else if (isUint8Array(piece)) out.push(piece);
       else out.push(...piece);
     }
-    if (out.length === 0) {
+    if (this.#flights.size === before) {
       this.#settleRoom();
       return;
     }
-    // Bytes that came before the question can't be part of its answer.
-    if (isFirst && this.#connection.hasPartial) {
-      if (this.isOpen) this.#connection.refuse();
-      return;
-    }
+    if (before === 0 && !this.#connection.beginAnew()) return;
     const now = this.#clock.now();
+    batch.readsBefore = this.#connection.reads;
     this.dueSince ??= Math.floor(now);
     if (this.postedAt === 0) this.postedAt = Math.floor(now);
     // A stream may deliver, and end, within its own write().
     batch.mark = this.#connection.nextMark;
-    const mark = this.#connection.post(joined(out), now);
+    const mark = this.#connection.post(out === undefined ? text : joined(out), now);
     batch.mark = mark;
   }
 
@@ -232,15 +278,14 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight {
   onEnding(): void {
     this.dueSince = undefined;
     const connection = this.#connection;
-    const hasPartial = connection.hasPartial;
     const lost: (readonly [Call<In, Out>, unknown])[] = [];
-    const tell = (call: Call<In, Out>, mayHaveBegun: boolean): void => {
+    const tell = (call: Call<In, Out>): void => {
       if (call.state !== 'flying' || call.flight !== this) return;
       call.flight = undefined;
-      lost.push([call, connection.lost(call.batch?.mark, hasPartial && mayHaveBegun)]);
+      lost.push([call, connection.lost(call.batch?.mark, call.batch?.readsBefore ?? 0)]);
     };
     this.#flights.clear(tell);
-    for (const call of this.#unsent) tell(call, false);
+    for (const call of this.#unsent) tell(call);
     this.#unsent = [];
     this.#pieces = [];
     this.#owner.onEnded(this);

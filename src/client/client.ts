@@ -6,7 +6,7 @@ import type { Clock } from '../clock.ts';
 import { DeadlineError, type PulsepoolError } from '../errors.ts';
 import { checkBoolean, checkCall, checkDuration, checkOneOf, invalidOption } from '../option-check.ts';
 import type { Announcer } from '../pool/announcer.ts';
-import type { CloseOptions, CloseReport, Pool } from '../pool/pool.ts';
+import { type CloseOptions, type CloseReport, closeTimeout, type Pool } from '../pool/pool.ts';
 import { checkPriority } from '../pool/priority.ts';
 import type { Breaker } from '../retry/breaker.ts';
 import type { RetryBudget } from '../retry/budget.ts';
@@ -14,6 +14,10 @@ import type { CallBounds } from './call.ts';
 import { CLIENT_EVENT_NAMES, type ClientEvents } from './client-events.ts';
 import type { ClientCounters, ClientStats } from './client-stats.ts';
 import type { Requests } from './requests.ts';
+import { ClientStream, type StreamOptions, type StreamParts } from './stream.ts';
+import type { StreamFamily } from './stream-bounds.ts';
+import type { SubscribeOptions, Subscription } from './subscription.ts';
+import type { Subscriptions } from './subscriptions.ts';
 
 /** Bounds and promises of one request. */
 export interface ClientRequestOptions {
@@ -37,10 +41,15 @@ export interface DeadlineOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** What a subscription sends: one message or an array of them. A message that is itself an array goes into one. */
+export type SubscribeMessages<In> = (In extends readonly unknown[] ? never : In) | readonly In[];
+
 /** What a client is made of; `createClient` fills it in. */
 export interface ClientParts<In, Out> {
   readonly pool: Pool<In, Out>;
   readonly requests: Requests<In, Out>;
+  readonly streams: StreamParts<In, Out>;
+  readonly subscriptions: Subscriptions<In, Out>;
   readonly announcer: Announcer<ClientEvents>;
   readonly counters: ClientCounters;
   readonly budget: RetryBudget;
@@ -54,6 +63,8 @@ export interface ClientParts<In, Out> {
 }
 
 const REQUEST_KEYS = ['signal', 'timeoutMs', 'priority', 'idempotent', 'hedge'];
+const STREAM_KEYS = ['isLast', 'signal', 'timeoutMs', 'priority'];
+const SUBSCRIBE_KEYS = ['signal', 'onLost', 'onRestored'];
 
 /** Requests to one server; made by `createClient()`. */
 export class Client<In, Out> implements AsyncDisposable {
@@ -101,15 +112,79 @@ export class Client<In, Out> implements AsyncDisposable {
     );
     if (!(timeoutMs > 0)) throw tooLate(options?.timeoutMs ?? 0);
     const { hedge, idempotent, priority, signal } = options ?? {};
-    const bounds: CallBounds = { signal, familySignal: family?.signal, priority, idempotent, hedge };
+    const familySignal = family?.signal;
+    const hasBoth = signal !== undefined && familySignal !== undefined;
+    const waits = hasBoth ? new AbortController() : undefined;
+    const bounds: CallBounds = { signal, familySignal, waits, priority, idempotent, hedge };
     return this.#requests.send(message, bounds, timeoutMs);
+  }
+
+  /**
+   * Sends a message, or as many as an async iterable gives, and returns the frames that come: as an async iterable, up to
+   * and with the one that is the last. For replies of several frames and for large bodies: both directions go no faster
+   * than the slower side. It has a socket of its own, whatever the client's mode is.
+   *
+   *     for await (const frame of client.stream('DUMP', { isLast: (frame) => frame === 'END' })) …
+   *
+   * Nothing happens before the first frame is asked for. The last frame ends it even if the iterable has more. After the
+   * last frame of an exchange that was sent in full, the socket goes back to the pool; after leaving the loop early, an
+   * error, an abort or the deadline it is destroyed, and its late frames reach nobody. Nothing is repeated, except when a
+   * socket that had served before was dead before anything was sent. The breaker and the statistics leave streams out.
+   *
+   * @throws PulsepoolError `ERR_INVALID_OPTION`, and `signal.reason` when it is aborted already, at once. While frames are
+   *   asked for: what `pool.acquire()`, `lease.send()` and `lease.receive()` throw, with `sent` for all messages together;
+   *   DeadlineError when `timeoutMs` has passed; `signal.reason` when aborted; what the iterable or `isLast` throws.
+   */
+  stream(message: In | AsyncIterable<In>, options: StreamOptions<Out>): ClientStream<In, Out> {
+    return this.#streamWithin(message, options, undefined);
+  }
+
+  #streamWithin(
+    message: In | AsyncIterable<In>,
+    options: StreamOptions<Out>,
+    family: StreamFamily | undefined,
+  ): ClientStream<In, Out> {
+    checkCall('stream()', options, STREAM_KEYS);
+    checkPriority(options.priority);
+    if (typeof options.isLast !== 'function') throw invalidOption('isLast', 'be a function', options.isLast);
+    return new ClientStream(message, options, family, this.#parts.streams);
+  }
+
+  /**
+   * For what a server pushes: sends the messages and hands every frame that comes to `onFrame`, one after the other. While
+   * a promise of its is pending the next frame waits, and soon the server. What it throws is reported as a process
+   * warning.
+   *
+   * It has a socket of its own for as long as it lasts: leave room for it in `max`. `pool.suspend()` and `pool.reset()`
+   * wait for it as for any lease. A lost socket is replaced, under the back-off of the pool, and the messages are sent
+   * again. Silence is no fault; but with a `heartbeat.ping`, the socket is pinged when nothing was read for
+   * `heartbeat.intervalMs`, and is lost after `heartbeat.maxMissed` pings without an answer. Pongs that are due are not
+   * handed on. Until it is closed it holds the process.
+   *
+   * @throws PulsepoolError `ERR_INVALID_OPTION`; AcquireError `ERR_POOL_CLOSED` after `close()`; `signal.reason` when it is
+   *   aborted already. What happens later is told by `ready`, `onLost` and `onRestored`.
+   */
+  subscribe(
+    messages: SubscribeMessages<In>,
+    onFrame: (frame: Out) => unknown,
+    options: SubscribeOptions = {},
+  ): Subscription<In, Out> {
+    if (this.#closing !== undefined) throw this.#parts.refusedAsClosed();
+    checkCall('subscribe()', options, SUBSCRIBE_KEYS);
+    const { onLost, onRestored } = options;
+    for (const [name, value] of Object.entries({ onFrame, onLost, onRestored })) {
+      const isOptional = name !== 'onFrame' && value === undefined;
+      if (typeof value !== 'function' && !isOptional) throw invalidOption(name, 'be a function', value);
+    }
+    const list = Array.isArray(messages) ? [...(messages as readonly In[])] : [messages as In];
+    return this.#parts.subscriptions.open(list, onFrame, options);
   }
 
   /**
    * The same client for a family of calls that share a deadline, which starts now, a signal, or both: such as all that is
    * done for one request of somebody else's.
    *
-   * @throws PulsepoolError `ERR_INVALID_OPTION`.
+   * @throws PulsepoolError `ERR_INVALID_OPTION`; `signal.reason` when it is aborted already.
    */
   withDeadline(bounds: number | DeadlineOptions): DeadlineClient<In, Out> {
     const { signal, timeoutMs } =
@@ -122,6 +197,7 @@ export class Client<In, Out> implements AsyncDisposable {
         return Math.max(0, family.leftMs);
       },
       request: (message, options) => this.#requestWithin(message, options, family),
+      stream: (message, options) => this.#streamWithin(message, options, family),
     };
   }
 
@@ -139,32 +215,35 @@ export class Client<In, Out> implements AsyncDisposable {
   }
 
   /**
-   * Closes the client and its pool. New requests are refused at once; those under way go on, and nothing is repeated any
+   * Closes the client and its pool. Subscriptions end first. New requests are refused at once; those under way go on, and nothing is repeated any
    * more; at the deadline sockets end by force. Calling it again returns the same promise.
    *
-   * Resolves when every socket has closed. Never rejects, except for a bad option.
+   * Resolves when every socket has closed, and no handler of a subscription runs any more, for which it waits no longer
+   * than for leases. Never rejects, except for a bad option.
    */
   close(options?: CloseOptions): Promise<CloseReport> {
-    this.#closing ??= this.#close(options);
+    if (this.#closing !== undefined) return this.#closing;
+    try {
+      // Of a client that goes on nothing may be closed.
+      closeTimeout(options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    this.#closing = this.#close(options);
     return this.#closing;
   }
 
   async #close(options: CloseOptions | undefined): Promise<CloseReport> {
+    const quiet = this.#parts.subscriptions.close(closeTimeout(options));
     const closing = this.pool.close(options);
     this.#requests.close();
-    try {
-      return await closing;
-    } catch (error) {
-      // A bad option: nothing was closed.
-      this.#closing = undefined;
-      throw error;
-    } finally {
-      if (this.#closing !== undefined) {
-        this.#requests.end();
-        this.#parts.end();
-        this.#parts.announcer.end();
-      }
-    }
+    const report = await closing;
+    await quiet;
+    this.#parts.subscriptions.end();
+    this.#requests.end();
+    this.#parts.end();
+    this.#parts.announcer.end();
+    return report;
   }
 
   /** `await using client = createClient(...)` closes it at the end of the block. */
@@ -200,6 +279,8 @@ export interface DeadlineClient<In, Out> {
   readonly remainingMs: number;
   /** As `client.request()`; the earlier deadline and either signal count. */
   request(message: In, options?: ClientRequestOptions): Promise<Out>;
+  /** As `client.stream()`; the earlier deadline and either signal count. */
+  stream(message: In | AsyncIterable<In>, options: StreamOptions<Out>): ClientStream<In, Out>;
 }
 
 /** One deadline and one signal for many calls. */

@@ -37,7 +37,7 @@ export class LiveCalls<In, Out> {
     }
     this.#last = call;
     this.#size += 1;
-    this.#watch.arm(Math.min(call.deadlineAt, call.hedgeAt));
+    this.#watch.arm(call.dueAt);
   }
 
   remove(call: Call<In, Out>): void {
@@ -73,9 +73,9 @@ export class LiveCalls<In, Out> {
     let nextAt = Number.POSITIVE_INFINITY;
     const due: Call<In, Out>[] = [];
     for (let call = this.#first; call !== undefined; call = call.next) {
-      const at = Math.min(call.deadlineAt, call.hedgeAt);
-      if (at <= now) due.push(call);
-      else if (at < nextAt) nextAt = at;
+      const { dueAt } = call;
+      if (dueAt <= now) due.push(call);
+      else if (dueAt < nextAt) nextAt = dueAt;
     }
     for (const call of due) {
       if (call.state === 'settled') continue;

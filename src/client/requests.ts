@@ -5,21 +5,20 @@
  */
 import { onAbort } from '../abort.ts';
 import { type Clock, type ProcessHold, type RandomSource, STALLED_MS } from '../clock.ts';
-import {
-  AcquireError,
-  ConnectionError,
-  type DeadlineError,
-  moreSent,
-  PulsepoolError,
-  type Sent,
-} from '../errors.ts';
+import { AcquireError, ConnectionError, moreSent, PulsepoolError, type Sent } from '../errors.ts';
 import type { Announcer } from '../pool/announcer.ts';
 import type { Breaker } from '../retry/breaker.ts';
 import type { RetryBudget } from '../retry/budget.ts';
 import { type Decision, decide } from '../retry/decision.ts';
 import { type BackoffBounds, fullJitterMs } from '../transport/backoff.ts';
-import { Call, type CallBounds } from './call.ts';
-import { circuitOpenError, closedError, deadlineError, retryAfterThrew } from './call-error.ts';
+import { Call, type CallBounds, type Hedge, type Parked, type Past } from './call.ts';
+import {
+  circuitOpenError,
+  closedError,
+  deadlineError,
+  retryAfterGave,
+  retryAfterThrew,
+} from './call-error.ts';
 import type { Carrier, CarrierOwner } from './carrier.ts';
 import type { ClientEvents } from './client-events.ts';
 import type { ClientCounters } from './client-stats.ts';
@@ -58,6 +57,10 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
   readonly #counters: ClientCounters;
   readonly #carrier: Carrier<In, Out>;
   readonly #live: LiveCalls<In, Out>;
+  // Second tries among those that are live.
+  #seconds = 0;
+  // The socket whose end the breaker has last learned of: it counts once, however many calls flew on it.
+  #blamed = 0;
   #isClosing = false;
 
   constructor(parts: RequestsParts<Out>, makeCarrier: (owner: CarrierOwner<In, Out>) => Carrier<In, Out>) {
@@ -68,9 +71,9 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
     this.#carrier = makeCarrier(this);
   }
 
-  /** Calls that are not settled. */
+  /** Callers who have not been told. */
   get live(): number {
-    return this.#live.size;
+    return this.#live.size - this.#seconds;
   }
 
   /** Calls that wait for a place on a socket. */
@@ -97,13 +100,18 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
   close(): void {
     this.#isClosing = true;
     for (const call of this.#live.all()) {
-      if (call.state === 'resting')
-        this.#fail(call, call.past?.errors.at(-1) ?? closedError(this.#parts.endpoint));
+      // Its second try may still be answered.
+      if (call.state !== 'resting' || call.hedge?.twin !== undefined) continue;
+      this.#fail(call, call.past?.errors.at(-1) ?? closedError(this.#parts.endpoint));
     }
   }
 
-  /** Stops its timer. No call may be left. */
+  /** The pool has closed: stops the timer. */
   end(): void {
+    // A net. Nobody should be left, but a promise that never settles is worse than any error.
+    for (const call of this.#live.all()) {
+      if (call.state !== 'settled') this.#fail(call, closedError(this.#parts.endpoint));
+    }
     this.#live.end();
   }
 
@@ -120,7 +128,9 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
       };
     }
     if (idempotent === true && (hedge ?? this.#parts.hedges)) {
-      call.hedgeAt = call.startedAt + this.#counters.hedgeAfterMs(call.startedAt);
+      // Whole ms, as all times of a call: at a fraction it would be looked at too soon, and never again.
+      const at = call.startedAt + Math.ceil(this.#counters.hedgeAfterMs(call.startedAt));
+      call.hedge = { at, isSecond: false, twin: undefined, avoid: undefined, parked: undefined };
     }
   }
 
@@ -130,13 +140,34 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
     if (breaker !== undefined) {
       const pass = breaker.admit(at);
       if (pass === undefined) {
-        const error = circuitOpenError(this.#parts.endpoint, breaker.openForMs(at), breaker.cause);
-        this.#fail(call, error);
+        this.#onOpenBreaker(call, breaker, at);
         return;
       }
       call.pass = pass;
     }
     this.#carrier.start(call);
+  }
+
+  /**
+   * The breaker lets nobody through. Who comes for the first time is told at once; who was told to come again, and finds
+   * that a probe is out, looks again later.
+   */
+  #onOpenBreaker(call: Call<In, Out>, breaker: Breaker, at: number): void {
+    const { endpoint, random, retry } = this.#parts;
+    const { past } = call;
+    const openForMs = breaker.openForMs(at);
+    const error = circuitOpenError(endpoint, openForMs, breaker.cause);
+    if (past === undefined || this.#isClosing || !wasRepeated(past)) {
+      this.#fail(call, error);
+      return;
+    }
+    const waitMs = Math.ceil(openForMs + fullJitterMs(past.retries, retry, random));
+    if (waitMs >= call.deadlineAt - at) {
+      this.#expire(call, error, at);
+      return;
+    }
+    call.moveTo('resting');
+    past.timer = this.#clock.after(waitMs, () => this.#wake(call, waitMs));
   }
 
   // ---- what carriers tell --------------------------------------------------------------------------------
@@ -153,7 +184,8 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
         return;
       }
       if (waitMs !== undefined) {
-        this.#onRefusal(call, reply, waitMs, now);
+        if (isWait(waitMs)) this.#onRefusal(call, reply, waitMs, now);
+        else this.#fail(call, retryAfterGave(waitMs));
         return;
       }
     }
@@ -162,24 +194,21 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
 
   onLost(call: Call<In, Out>, thrown: unknown): void {
     const at = Math.floor(this.#clock.now());
-    const past = call.remember();
-    const hasFlown = call.state === 'flying';
-    if (hasFlown) {
-      past.acquireMs += call.flownAt - call.triedAt;
-      past.exchangeMs += at - call.flownAt;
-    } else past.acquireMs += at - call.triedAt;
+    const past = spend(call, at);
     call.flight = undefined;
-    const error = this.#explained(call, thrown, at);
-    this.#learn(call, isTheServers(error) ? 'failed' : 'unknown', at, error);
-    if (this.#leaveToTwin(call, error)) return;
-    this.#afterFailure(call, error, at);
+    if (thrown instanceof PulsepoolError) past.sent = moreSent(past.sent, thrown.sent);
+    this.#learn(call, this.#isNews(thrown) ? 'failed' : 'unknown', at, thrown);
+    const resume = (later: number): void => this.#afterFailure(call, thrown, later);
+    if (!this.#leaveToTwin(call, { error: thrown, resume }, at)) resume(at);
   }
 
   // ---- and then ------------------------------------------------------------------------------------------
 
   #afterFailure(call: Call<In, Out>, error: unknown, at: number): void {
-    const past = call.remember();
-    if (error instanceof PulsepoolError) past.sent = moreSent(past.sent, error.sent);
+    if (error === undefined || isOfTheDeadline(call, error, at)) {
+      this.#expire(call, error, at);
+      return;
+    }
     // The dial has its own retries under its own back-off, and the queue its own limit: a second layer would multiply them.
     const isFinal = !(error instanceof PulsepoolError) || error instanceof AcquireError || this.#isClosing;
     if (isFinal) {
@@ -191,7 +220,7 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
       sent: error.sent,
       firstByte: error instanceof ConnectionError && error.firstByte,
       reused: error instanceof ConnectionError && error.reused,
-      died: error.code === 'ERR_CONNECTION_LOST' || error.code === 'ERR_SERVER_FULL',
+      died: hasDied(error),
       isRefusal: false,
       retryable: error.retryable,
       serverDelayMs: 0,
@@ -202,9 +231,25 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
   /** A reply in which the server says: not done, come again in so many ms. */
   #onRefusal(call: Call<In, Out>, reply: Out, waitMs: number, now: number): void {
     const at = Math.floor(now);
-    const past = call.remember();
-    past.acquireMs += call.flownAt - call.triedAt;
-    past.exchangeMs += at - call.flownAt;
+    spend(call, at).sent = 'full';
+    const { hedge } = call;
+    const first = hedge?.isSecond === true ? hedge.twin : call;
+    const resume = (later: number): void => {
+      if (first !== undefined) this.#afterRefusal(first, reply, waitMs, later);
+    };
+    // The first try had failed, and this is what the server has said since.
+    const parked = first === call ? undefined : first?.hedge?.parked;
+    if (first?.hedge !== undefined && parked !== undefined)
+      first.hedge.parked = { error: parked.error, resume };
+    if (hedge?.twin === undefined) resume(now);
+    else {
+      this.#learn(call, 'unknown', at, undefined);
+      this.#leaveToTwin(call, { error: undefined, resume }, at);
+    }
+  }
+
+  #afterRefusal(call: Call<In, Out>, reply: Out, waitMs: number, now: number): void {
+    const at = Math.floor(now);
     const decision = decide({
       ...this.#facts(call, at),
       sent: 'full',
@@ -217,6 +262,7 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
     });
     // Who can't come again is shown what the server said.
     if (decision.kind !== 'later') {
+      this.#countRefused(decision);
       this.#succeed(call, reply, now);
       return;
     }
@@ -240,15 +286,18 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
   > {
     const { breaker, budget, freeTries, random, retry } = this.#parts;
     const past = call.remember();
+    const backoffMs = fullJitterMs(past.retries, retry, random);
+    const openForMs = breaker?.openForMs(at) ?? 0;
     return {
       idempotent: call.bounds.idempotent === true,
       isFreshUsed: past.wasFresh,
       freeTriesLeft: freeTries() - past.freeTries,
       retriesLeft: retry.retries - past.retries,
       hasBudget: budget.balance(at) >= 1,
-      breakerOpenMs: breaker?.openForMs(at) ?? 0,
+      // Spread: those who wait for it must not all come when it opens.
+      breakerOpenMs: openForMs > 0 ? Math.ceil(openForMs + backoffMs) : 0,
       remainingMs: call.deadlineAt - at,
-      backoffMs: fullJitterMs(past.retries, retry, random),
+      backoffMs,
     };
   }
 
@@ -256,34 +305,41 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
     const { announcer, budget } = this.#parts;
     const past = call.remember();
     if (decision.kind === 'fail') {
-      if (decision.because === 'no-budget') this.#counters.retriesRefused += 1;
-      this.#fail(call, decision.because === 'deadline' ? this.#late(call, error) : error);
+      this.#countRefused(decision);
+      if (decision.because === 'deadline') this.#expire(call, error, at);
+      else this.#fail(call, error);
       return;
     }
     if (error !== undefined) past.errors.push(error);
     const waitMs = decision.kind === 'later' ? decision.waitMs : 0;
     this.#counters.retried[decision.kind] += 1;
     announcer.tell('retried', () => ({ error, how: decision.kind, waitMs, attempts: attemptsOf(call) }));
-    call.mustBeFresh = decision.kind === 'fresh';
+    past.mustBeFresh = decision.kind === 'fresh';
     if (decision.kind === 'again') past.freeTries += 1;
     else if (decision.kind === 'fresh') past.wasFresh = true;
     else {
       past.retries += 1;
       budget.withdraw(at, error?.code === 'ERR_READ_TIMEOUT' ? TIMEOUT_COST : 1);
     }
-    call.moveTo('resting');
+    // It rests already if it has waited for its second try.
+    if (call.state !== 'resting') call.moveTo('resting');
     if (waitMs > 0) {
-      call.timer = this.#clock.after(waitMs, () => this.#wake(call, waitMs));
+      past.timer = this.#clock.after(waitMs, () => this.#wake(call, waitMs));
       return;
     }
     // A microtask later: whatever ended the socket is still at it.
     void Promise.resolve().then(() => this.#wake(call, 0));
   }
 
+  #countRefused(decision: Decision): void {
+    if (decision.kind === 'fail' && decision.because === 'no-budget') this.#counters.retriesRefused += 1;
+  }
+
   #wake(call: Call<In, Out>, restedMs: number): void {
     if (call.state !== 'resting') return;
-    call.timer = undefined;
-    call.remember().backoffMs += restedMs;
+    const past = call.remember();
+    past.timer = undefined;
+    past.backoffMs += restedMs;
     call.moveTo('waiting');
     this.#begin(call, Math.floor(this.#clock.now()));
   }
@@ -302,8 +358,8 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
   // ---- hedging -------------------------------------------------------------------------------------------
 
   /** It has taken longer than nearly all others: a second one is sent beside it. */
-  #hedge(call: Call<In, Out>, at: number): void {
-    call.hedgeAt = Number.POSITIVE_INFINITY;
+  #hedge(call: Call<In, Out>, hedge: Hedge<In, Out>, at: number): void {
+    hedge.at = Number.POSITIVE_INFINITY;
     const { announcer, breaker, budget } = this.#parts;
     if (call.state !== 'flying' || this.#isClosing || (breaker?.openForMs(at) ?? 0) > 0) return;
     if (!budget.tryWithdraw(at)) {
@@ -311,45 +367,56 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
       return;
     }
     const { bounds, deadlineAt, message, reject, resolve } = call;
-    const twin = new Call<In, Out>(message, at, deadlineAt, { priority: bounds.priority }, resolve, reject);
-    twin.isHedge = true;
-    twin.twin = call;
-    twin.avoid = call.flight;
-    call.twin = twin;
+    const own = { priority: bounds.priority, waits: new AbortController() };
+    const twin = new Call<In, Out>(message, at, deadlineAt, own, resolve, reject);
+    twin.hedge = { at: hedge.at, isSecond: true, twin: call, avoid: call.flight, parked: undefined };
+    hedge.twin = twin;
     this.#counters.hedged += 1;
     announcer.tell('hedged', () => ({ afterMs: at - call.startedAt }));
     this.#live.add(twin);
+    this.#seconds += 1;
     this.#begin(twin, at);
   }
 
-  /** Of two tries, the one that is left decides. */
-  #leaveToTwin(call: Call<In, Out>, error: unknown): boolean {
-    const { twin } = call;
-    if (call.isHedge) {
-      this.#forget(call);
-      if (twin === undefined) return true;
-      twin.twin = undefined;
-      const { parked } = twin;
-      if (parked === undefined) return true;
-      // The first one had failed before.
-      twin.parked = undefined;
-      this.#afterFailure(twin, parked, Math.floor(this.#clock.now()));
+  /**
+   * One of two tries has come to nothing: the one that is left decides. Returns whether it is left to the other one.
+   * `parked`: what follows when that fails, too.
+   */
+  #leaveToTwin(call: Call<In, Out>, parked: Parked, at: number): boolean {
+    const { hedge } = call;
+    if (hedge === undefined) return false;
+    const { isSecond, twin } = hedge;
+    if (!isSecond) {
+      if (twin === undefined) return false;
+      hedge.parked = parked;
+      call.moveTo('resting');
+      // From now on its time is that of the second.
+      call.triedAt = at;
       return true;
     }
-    if (twin === undefined) return false;
-    call.parked = error;
-    call.moveTo('resting');
+    const first = twin?.hedge;
+    if (twin !== undefined && first !== undefined) {
+      shareSent(twin);
+      if (first.parked !== undefined) spend(twin, at);
+      first.twin = undefined;
+    }
+    this.#forget(call);
+    const before = first?.parked;
+    if (first !== undefined && before !== undefined) {
+      // The first one had failed before.
+      first.parked = undefined;
+      before.resume(at);
+    }
     return true;
   }
 
   /** The other try is of no use any more. */
-  #dropTwin(call: Call<In, Out>): void {
-    const { twin } = call;
-    if (twin === undefined) return;
-    call.twin = undefined;
-    twin.twin = undefined;
-    if (twin.state === 'settled') return;
-    this.#dismiss(twin, 'aborted');
+  #dropTwin({ hedge }: Call<In, Out>): void {
+    const twin = hedge?.twin;
+    if (hedge === undefined || twin === undefined) return;
+    hedge.twin = undefined;
+    if (twin.hedge !== undefined) twin.hedge.twin = undefined;
+    if (twin.state !== 'settled') this.#dismiss(twin, 'aborted');
   }
 
   // ---- the end -------------------------------------------------------------------------------------------
@@ -357,20 +424,28 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
   #succeed(call: Call<In, Out>, reply: Out, now: number): void {
     this.#learn(call, 'replied', now, undefined);
     this.#forget(call);
-    const { twin } = call;
-    const first = call.isHedge ? twin : call;
-    if (call.isHedge) this.#counters.hedgesWon += 1;
-    this.#dropTwin(call);
-    this.#counters.succeeded(first?.sample, now);
+    const { hedge } = call;
+    let { sample } = call;
+    if (hedge !== undefined) {
+      if (hedge.isSecond) {
+        sample = hedge.twin?.sample;
+        this.#counters.hedgesWon += 1;
+      }
+      this.#dropTwin(call);
+    }
+    this.#counters.succeeded(sample, now);
     call.resolve(reply);
   }
 
   #fail(call: Call<In, Out>, error: unknown): void {
-    if (call.isHedge) {
-      this.#leaveToTwin(call, error);
+    this.#learn(call, 'unknown', 0, undefined);
+    if (call.hedge?.isSecond === true) {
+      if (error instanceof PulsepoolError) call.remember().sent = moreSent(call.remember().sent, error.sent);
+      const nothing = { error, resume: () => undefined };
+      this.#leaveToTwin(call, nothing, Math.floor(this.#clock.now()));
       return;
     }
-    this.#learn(call, 'unknown', 0, undefined);
+    shareSent(call);
     this.#forget(call);
     this.#dropTwin(call);
     const { past } = call;
@@ -393,23 +468,34 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
   #onDue(call: Call<In, Out>, now: number): void {
     const at = Math.floor(now);
     if (call.deadlineAt > at) {
-      if (call.hedgeAt <= at) this.#hedge(call, at);
+      const { hedge } = call;
+      if (hedge !== undefined && hedge.at <= at) this.#hedge(call, hedge, at);
       return;
     }
-    if (call.isHedge) return;
+    if (call.hedge?.isSecond === true) return;
     // Who waits in a queue is told by the queue, which knows why, and has the same limit.
-    if (call.state === 'waiting' && !call.mustBeFresh && at - call.deadlineAt < STALLED_MS) {
+    if (call.state === 'waiting' && at - call.deadlineAt < STALLED_MS) {
       this.#live.watchAt(at + STALLED_MS);
       return;
     }
+    const past = spend(call, at);
+    this.#expire(call, call.hedge?.parked?.error ?? past.errors.at(-1), at);
+  }
+
+  /** Its time is up, or would be before it could be sent again: told and counted here, and nowhere else. */
+  #expire(call: Call<In, Out>, cause: unknown, at: number): void {
+    const { hedge } = call;
     const past = call.remember();
-    if (call.state === 'flying') {
-      past.acquireMs += call.flownAt - call.triedAt;
-      past.exchangeMs += at - call.flownAt;
-      past.sent = moreSent(past.sent, sentOf(call));
-    } else if (call.state === 'waiting') past.acquireMs += at - call.triedAt;
+    past.sent = moreSent(past.sent, sentOf(call));
+    shareSent(call);
     const isPatient = call.state === 'flying' && at - call.flownAt >= PATIENT_MS;
-    const error = this.#late(call, past.errors.at(-1));
+    const attempts = attemptsOf(call) + (hedge?.parked === undefined ? 0 : 1);
+    const error = deadlineError(this.#parts.endpoint, call, {
+      attempts,
+      cause,
+      leftMs: call.deadlineAt - at,
+    });
+    error.earlier = past.errors.filter((one) => one !== cause);
     this.#learn(call, isPatient ? 'failed' : 'unknown', at, error);
     this.#dismiss(call, 'timeout');
     this.#dropTwin(call);
@@ -419,31 +505,76 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
 
   /** Its caller is told, or need not be; on its socket it may keep its place. */
   #dismiss(call: Call<In, Out>, why: 'aborted' | 'timeout'): void {
-    const isFlying = call.state === 'flying';
+    const { state } = call;
     this.#learn(call, 'unknown', 0, undefined);
     this.#forget(call);
-    if (isFlying) this.#carrier.abandon(call, why);
+    if (state === 'flying') this.#carrier.abandon(call, why);
+    else if (state === 'waiting') call.bounds.waits?.abort();
   }
 
   #forget(call: Call<In, Out>): void {
-    call.moveTo('settled');
+    call.settle();
     this.#live.remove(call);
-    call.deafen?.();
-    call.timer?.cancel();
+    if (call.hedge !== undefined && call.hedge.isSecond) this.#seconds -= 1;
+    if (call.deafen !== undefined) call.deafen();
+    if (call.past !== undefined) call.past.timer?.cancel();
   }
 
-  // ---- words ---------------------------------------------------------------------------------------------
+  // ---- what an error says --------------------------------------------------------------------------------
 
-  /** An error of the queue that is due to the caller's own deadline is one of the deadline. */
-  #explained(call: Call<In, Out>, thrown: unknown, at: number): unknown {
-    if (!(thrown instanceof AcquireError) || thrown.code !== 'ERR_ACQUIRE_TIMEOUT') return thrown;
-    // A real timer may fire a little early.
-    return call.deadlineAt - at <= 1 ? this.#late(call, thrown) : thrown;
+  /**
+   * Whether the breaker is to learn that the server has failed. A socket that was closed for its rest says nothing of the
+   * server, and one that died under many calls has died once.
+   */
+  #isNews(error: unknown): boolean {
+    if (!isTheServers(error)) return false;
+    if (!(error instanceof ConnectionError)) return true;
+    if (hasDied(error) && error.reused && !error.firstByte) return false;
+    if (error.connectionId === this.#blamed) return false;
+    this.#blamed = error.connectionId;
+    return true;
   }
+}
 
-  #late(call: Call<In, Out>, cause: PulsepoolError | undefined): DeadlineError {
-    return deadlineError(this.#parts.endpoint, call, attemptsOf(call), cause);
-  }
+/** A real timer of the queue's may fire a little early. */
+function isOfTheDeadline<In, Out>(call: Call<In, Out>, error: unknown, at: number): boolean {
+  return error instanceof AcquireError && error.code === 'ERR_ACQUIRE_TIMEOUT' && call.deadlineAt - at <= 1;
+}
+
+/** Whether the peer or the network has ended the connection. */
+function hasDied(error: PulsepoolError): boolean {
+  return error.code === 'ERR_CONNECTION_LOST' || error.code === 'ERR_SERVER_FULL';
+}
+
+/** Whether the present attempt is not the first. */
+function wasRepeated({ freeTries, retries, wasFresh }: Past): boolean {
+  return wasFresh || retries + freeTries > 0;
+}
+
+/** What `retryAfter` may return beside `undefined`. */
+function isWait(given: unknown): boolean {
+  return typeof given === 'number' && given >= 0;
+}
+
+/** Books the time since the present attempt began, or since it was left to the second try. */
+function spend<In, Out>(call: Call<In, Out>, at: number): Past {
+  const past = call.remember();
+  const { hedge, state, triedAt } = call;
+  const second = hedge?.parked === undefined ? undefined : hedge.twin;
+  const one = second ?? call;
+  if (state === 'resting' && second === undefined) return past;
+  const flownAt = one.state === 'flying' ? Math.max(triedAt, one.flownAt) : at;
+  past.acquireMs += flownAt - triedAt;
+  past.exchangeMs += at - flownAt;
+  return past;
+}
+
+/** What the second try has sent, the first has: who pays twice must know. */
+function shareSent<In, Out>(first: Call<In, Out>): void {
+  const second = first.hedge?.twin;
+  if (second === undefined) return;
+  const past = first.remember();
+  past.sent = moreSent(past.sent, moreSent(second.past?.sent ?? 'none', sentOf(second)));
 }
 
 function sentOf<In, Out>(call: Call<In, Out>): Sent {

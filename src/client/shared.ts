@@ -7,14 +7,16 @@
  * by the pool as any other.
  */
 import type { Clock, ProcessHold } from '../clock.ts';
-import { AcquireError, type PoolCounts } from '../errors.ts';
+import { AcquireError, type PoolCounts, type PulsepoolError } from '../errors.ts';
 import type { Lease } from '../pool/lease.ts';
 import { type WaitBounds, type Waiter, Waiters } from '../pool/waiters.ts';
-import type { Call } from './call.ts';
+import type { Call, Flight } from './call.ts';
+import { closedError, framelessError } from './call-error.ts';
 import { boundsOf, type Carrier, type CarrierOwner, type LeaseSource } from './carrier.ts';
 import { Channel, type ChannelOwner } from './channel.ts';
 import type { Flights } from './flights.ts';
-import { noRoomError, tooManyError } from './no-room.ts';
+import { type NoRoomStory, noRoomError, tooManyError } from './no-room.ts';
+import { TurnEnd } from './turn-end.ts';
 
 /** What the shared modes are made of. */
 export interface SharedParts<In, Out> extends WaitBounds {
@@ -48,25 +50,47 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
   // It had room when it was last looked at, in this turn or the one before.
   #current: Channel<In, Out> | undefined;
   readonly #waiters: Waiters<Channel<In, Out>>;
-  #asks = 0;
+  // Who must have a socket that was opened after their last one had died.
+  readonly #newcomers: Waiters<Channel<In, Out>>;
+  // Leases that were asked for on behalf of those who wait; each is aborted when it is of no more use.
+  readonly #asks: AbortController[] = [];
+  // For all newcomers together: else a socket that dies under a thousand calls would have the server dialed as often.
+  #newAsk: AbortController | undefined;
+  // Leases that second tries wait for.
+  #apart = 0;
+  #isAskDue = false;
+  // Why no socket can be shared, once that was found.
+  #misfit: (() => PulsepoolError) | undefined;
+  readonly #turnEnd: TurnEnd;
   #roundTripMs = 0;
   #isServing = false;
 
   constructor(parts: SharedParts<In, Out>, owner: CarrierOwner<In, Out>) {
     this.#parts = parts;
     this.#owner = owner;
+    this.#turnEnd = new TurnEnd(parts.clock, () => this.#channels.every((channel) => !channel.isBusy));
     this.#waiters = new Waiters(parts, parts.clock, parts.hold, {
       onTimeout: (waiter) => waiter.reject(noRoomError(this.#story(waiter))),
       onShed: (waiter, why) => this.#shed(waiter, why),
       onCancelled: () => undefined,
-      onGone: () => undefined,
+      onGone: () => this.#trim(),
       isExhausted: () => this.#channels.length >= parts.max(),
       spare: () => Math.max(0, parts.max() - this.#channels.length) * parts.maxInFlight,
+    });
+    // They are few, and were served before: nobody is refused.
+    const unbounded = { maxWaiting: Number.POSITIVE_INFINITY, shedAfterMs: Number.POSITIVE_INFINITY };
+    this.#newcomers = new Waiters({ ...parts, ...unbounded }, parts.clock, parts.hold, {
+      onTimeout: (waiter) => waiter.reject(noRoomError(this.#story(waiter))),
+      onShed: (waiter, why) => this.#shed(waiter, why),
+      onCancelled: () => undefined,
+      onGone: () => this.#trimNew(),
+      isExhausted: () => false,
+      spare: () => 0,
     });
   }
 
   get waiting(): number {
-    return this.#waiters.size;
+    return this.#waiters.size + this.#newcomers.size;
   }
 
   /** Sockets that it holds now. */
@@ -79,6 +103,10 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
       this.#startFresh(call);
       return;
     }
+    if (call.hedge?.avoid !== undefined) {
+      this.#startApart(call, call.hedge.avoid);
+      return;
+    }
     const current = this.#current;
     if (current !== undefined && this.#waiters.size === 0) {
       // Asked once for all calls of a turn: what makes a channel unfit seldom changes within one.
@@ -89,7 +117,10 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     }
     const channel = this.#waiters.size === 0 ? this.#find() : undefined;
     if (channel !== undefined) this.#fly(call, channel);
-    else this.#wait(call);
+    else {
+      this.#wait(call, this.#waiters);
+      this.#ask();
+    }
   }
 
   abandon(call: Call<In, Out>): void {
@@ -117,9 +148,13 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     if (!channel.isOpen || channel.isCongested || channel.isWantedBack) return false;
     // Most of its places are taken by replies that nobody waits for and that do not come: it is left to run dry.
     if (channel.abandoned * 2 > this.#parts.maxInFlight) return false;
-    // Somebody who wants a socket for himself would wait for ever: the youngest is given back when it is empty.
-    if (this.#parts.othersWaiting() > this.#asks && channel === this.#channels.at(-1)) return false;
+    if (this.#isOwed(channel)) return false;
     return channel.silentMs(this.#parts.clock.now()) <= this.#slowMs;
+  }
+
+  /** Somebody who wants a socket for himself would wait for ever: the youngest is left to run dry, and given back. */
+  #isOwed(channel: Channel<In, Out>): boolean {
+    return this.#parts.othersWaiting() > this.#asks.length + this.#apart && channel === this.#channels.at(-1);
   }
 
   get #slowMs(): number {
@@ -135,112 +170,236 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     let best: Channel<In, Out> | undefined;
     for (const channel of this.#channels) {
       const isUsable = channel.isOpen && !channel.isCongested && !channel.isWantedBack;
-      if (!isUsable || channel.inFlight >= this.#parts.maxInFlight) continue;
+      if (!isUsable || this.#isOwed(channel) || channel.inFlight >= this.#parts.maxInFlight) continue;
       if (best === undefined || channel.inFlight < best.inFlight) best = channel;
     }
     return best;
   }
 
-  #open(lease: Lease<In, Out>): Channel<In, Out> {
-    const channel = new Channel(lease, this.#parts.makeFlights(), this.#parts.clock, this);
+  /** `undefined`: its codec finds no ends of frames, and everybody is told so. */
+  #open(lease: Lease<In, Out>): Channel<In, Out> | undefined {
+    const { clock, endpoint, makeFlights } = this.#parts;
+    const connection = lease.keep();
+    if (!connection.isFramed) {
+      this.#misfit = () => framelessError(endpoint);
+      connection.destroy('protocol', this.#misfit());
+      lease.release();
+      this.#rejectAll(this.#misfit);
+      return undefined;
+    }
+    const channel = new Channel(lease, makeFlights(), clock, this.#turnEnd, this);
     this.#channels.push(channel);
     this.#current = channel;
     return channel;
   }
 
-  #fly(call: Call<In, Out>, channel: Channel<In, Out>): void {
-    call.flownAt = call.triedAt;
+  /** `at`: now, in whole ms. */
+  #fly(call: Call<In, Out>, channel: Channel<In, Out>, at: number = call.triedAt): void {
+    call.flownAt = at;
     channel.add(call);
   }
 
   // ---- waiting -------------------------------------------------------------------------------------------
 
-  #wait(call: Call<In, Out>): void {
+  #wait(call: Call<In, Out>, queue: Waiters<Channel<In, Out>>): void {
+    if (this.#misfit !== undefined) {
+      this.#owner.onLost(call, this.#misfit());
+      return;
+    }
     const bounds = boundsOf(call, this.#parts.acquireTimeoutMs);
-    this.#waiters.wait(bounds, undefined).then(
+    queue.wait(bounds, undefined).then(
       (channel) => {
         channel.reserved -= 1;
-        if (call.state !== 'waiting') {
-          this.#giveBack(channel);
+        const at = this.#now;
+        if (call.state === 'waiting' && at < call.deadlineAt) {
+          this.#fly(call, channel, at);
           return;
         }
-        call.flownAt = Math.floor(this.#parts.clock.now());
-        channel.add(call);
+        this.#serve(channel);
+        if (call.state === 'waiting') this.#owner.onLost(call, undefined);
       },
       (error: unknown) => {
         if (call.state === 'waiting') this.#owner.onLost(call, error);
       },
     );
-    this.#ask();
+  }
+
+  get #now(): number {
+    return Math.floor(this.#parts.clock.now());
+  }
+
+  /** How many sockets those who wait would fill. */
+  get #useful(): number {
+    return Math.ceil(this.#waiters.size / this.#parts.maxInFlight);
   }
 
   /** Asks the pool for as many sockets as those who wait would fill. */
   #ask(): void {
-    const { max, maxInFlight, source } = this.#parts;
+    const { max, source } = this.#parts;
     while (
-      this.#asks < Math.ceil(this.#waiters.size / maxInFlight) &&
-      this.#channels.length + this.#asks < max()
+      this.#asks.length < this.#useful &&
+      this.#channels.length + this.#asks.length + this.#apart < max()
     ) {
-      this.#asks += 1;
-      source.acquire({ timeoutMs: Number.POSITIVE_INFINITY }).then(
+      const ask = new AbortController();
+      this.#asks.push(ask);
+      source.acquire({ timeoutMs: Number.POSITIVE_INFINITY, signal: ask.signal }).then(
         (lease) => {
-          this.#asks -= 1;
-          this.#serve(this.#open(lease));
+          this.#strike(ask);
+          const channel = this.#open(lease);
+          if (channel !== undefined) this.#serveNew(channel, this.#waiters);
         },
         (error: unknown) => {
-          this.#asks -= 1;
-          this.#onRefused(error);
+          if (this.#strike(ask)) this.#onRefused(error);
         },
       );
     }
   }
 
+  /** In the next turn, if anybody waits: a lease that is given back and granted again must not starve the event loop. */
+  #askSoon(): void {
+    if (this.#isAskDue || this.#waiters.size === 0) return;
+    this.#isAskDue = true;
+    this.#parts.clock.turn(() => {
+      this.#isAskDue = false;
+      this.#ask();
+    });
+  }
+
+  /** Returns whether it was still wanted. */
+  #strike(ask: AbortController): boolean {
+    const at = this.#asks.indexOf(ask);
+    if (at >= 0) this.#asks.splice(at, 1);
+    return at >= 0;
+  }
+
+  /** Takes back what was asked for and would not be filled. */
+  #trim(): void {
+    while (this.#asks.length > this.#useful) this.#asks.pop()?.abort();
+  }
+
   /** No socket can be had. Who waits for one that is taken goes on waiting. */
   #onRefused(error: unknown): void {
-    if (this.#channels.length > 0 || this.#asks > 0) return;
+    if (this.#channels.length > 0 || this.#asks.length > 0) return;
     this.#waiters.rejectAll(() => copyOf(error));
+  }
+
+  #rejectAll(error: () => PulsepoolError): void {
+    this.#waiters.rejectAll(error);
+    this.#newcomers.rejectAll(error);
+    this.#trim();
+    this.#trimNew();
+  }
+
+  /**
+   * A lease was granted: those who asked are served, whoever else waits by now. If it is wanted elsewhere it runs dry
+   * afterwards.
+   */
+  #serveNew(channel: Channel<In, Out>, queue: Waiters<Channel<In, Out>>): void {
+    this.#fill(channel, queue, () => channel.isOpen && !channel.isCongested);
+    this.#serve(channel);
   }
 
   /** Gives a channel to those who wait, as far as it has room. */
   #serve(channel: Channel<In, Out>): void {
-    const { maxInFlight } = this.#parts;
-    while (this.#waiters.size > 0 && channel.inFlight < maxInFlight && this.#isFit(channel)) {
-      const waiter = this.#waiters.take();
+    if (channel.isGivenBack) return;
+    this.#fill(channel, this.#waiters, () => this.#isFit(channel));
+    this.#trim();
+    this.#giveBack(channel);
+  }
+
+  #fill(channel: Channel<In, Out>, queue: Waiters<Channel<In, Out>>, isFit: () => boolean): void {
+    while (queue.size > 0 && channel.inFlight < this.#parts.maxInFlight && isFit()) {
+      const waiter = queue.take();
       if (waiter === undefined) break;
       // Until its turn of the microtask queue has come.
       channel.reserved += 1;
       waiter.resolve(channel);
     }
-    this.#giveBack(channel);
   }
 
   #giveBack(channel: Channel<In, Out>): void {
-    if (channel.inFlight > 0) return;
+    if (channel.inFlight > 0 || channel.isGivenBack) return;
     this.#remove(channel);
     channel.release();
+    this.#askSoon();
   }
 
   #remove(channel: Channel<In, Out>): void {
+    channel.isGivenBack = true;
     const at = this.#channels.indexOf(channel);
     if (at >= 0) this.#channels.splice(at, 1);
     if (this.#current === channel) this.#current = this.#channels[0];
   }
 
-  /** Its one repetition on a socket that has served nobody. */
-  #startFresh(call: Call<In, Out>): void {
-    this.#asks += 1;
-    this.#parts.source.acquireNew().then(
+  /** A second try, which must not wait behind the first. */
+  #startApart(call: Call<In, Out>, avoid: Flight): void {
+    const { acquireTimeoutMs, maxInFlight, source } = this.#parts;
+    for (const channel of this.#channels) {
+      if (channel === avoid || channel.inFlight >= maxInFlight || !this.#isFit(channel)) continue;
+      this.#fly(call, channel);
+      return;
+    }
+    if (this.#channels.length >= this.#parts.max()) {
+      // There will be no other socket: it is no use.
+      this.#owner.onLost(call, noRoomError(this.#storyOf(0)));
+      return;
+    }
+    this.#apart += 1;
+    source.acquire(boundsOf(call, acquireTimeoutMs)).then(
       (lease) => {
-        this.#asks -= 1;
+        this.#apart -= 1;
         const channel = this.#open(lease);
-        if (call.state === 'waiting') this.#fly(call, channel);
-        this.#serve(channel);
+        const at = this.#now;
+        if (channel === undefined || at >= call.deadlineAt) {
+          if (call.state === 'waiting') this.#owner.onLost(call, this.#misfit?.());
+        } else if (call.state === 'waiting') this.#fly(call, channel, at);
+        if (channel !== undefined) this.#serve(channel);
       },
       (error: unknown) => {
-        this.#asks -= 1;
+        this.#apart -= 1;
         if (call.state === 'waiting') this.#owner.onLost(call, error);
+        this.#askSoon();
       },
     );
+  }
+
+  /** Its one repetition on a socket that was opened since its last one died. */
+  #startFresh(call: Call<In, Out>): void {
+    const { maxInFlight } = this.#parts;
+    for (const channel of this.#channels) {
+      if (channel.openedAt < call.triedAt || channel.inFlight >= maxInFlight || !this.#isFit(channel))
+        continue;
+      this.#fly(call, channel);
+      return;
+    }
+    this.#wait(call, this.#newcomers);
+    this.#askNew();
+  }
+
+  #askNew(): void {
+    if (this.#newAsk !== undefined || this.#newcomers.size === 0) return;
+    const ask = new AbortController();
+    this.#newAsk = ask;
+    this.#parts.source.acquireNew({ timeoutMs: Number.POSITIVE_INFINITY, signal: ask.signal }).then(
+      (lease) => {
+        if (this.#newAsk === ask) this.#newAsk = undefined;
+        const channel = this.#open(lease);
+        if (channel !== undefined) this.#serveNew(channel, this.#newcomers);
+        this.#askNew();
+      },
+      (error: unknown) => {
+        if (this.#newAsk !== ask) return;
+        this.#newAsk = undefined;
+        this.#newcomers.rejectAll(() => copyOf(error));
+        this.#askSoon();
+      },
+    );
+  }
+
+  #trimNew(): void {
+    if (this.#newcomers.size > 0) return;
+    this.#newAsk?.abort();
+    this.#newAsk = undefined;
   }
 
   // ---- overload ------------------------------------------------------------------------------------------
@@ -254,17 +413,21 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     else tell();
   }
 
-  #story(waiter: Waiter<Channel<In, Out>>): Parameters<typeof noRoomError>[0] {
-    const { clock, counts, endpoint, maxInFlight } = this.#parts;
+  #story(waiter: Waiter<Channel<In, Out>>): NoRoomStory {
+    return this.#storyOf(this.#parts.clock.now() - waiter.since);
+  }
+
+  #storyOf(waitedMs: number): NoRoomStory {
+    const { counts, endpoint, maxInFlight } = this.#parts;
     let inFlight = 0;
     for (const channel of this.#channels) inFlight += channel.inFlight;
     return {
       endpoint,
-      waitedMs: clock.now() - waiter.since,
+      waitedMs,
       sockets: this.#channels.length,
       inFlight,
       maxInFlight,
-      waiting: this.#waiters.size,
+      waiting: this.waiting,
       counts: counts(),
     };
   }
@@ -300,9 +463,12 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     if (this.#waiters.size > 0) this.#ask();
   }
 
-  /** Stops every timer. Nobody may wait any more. */
+  /** The pool has closed: stops every timer. */
   end(): void {
+    // A net, as that of the requests.
+    this.#rejectAll(() => closedError(this.#parts.endpoint));
     this.#waiters.end();
+    this.#newcomers.end();
   }
 }
 

@@ -9,8 +9,8 @@
 
 import { AsyncResource } from 'node:async_hooks';
 import { EventEmitter } from 'eventemitter3';
-import { messageOf } from '../errors.ts';
 import type { PoolEvents } from '../events.ts';
+import { warnOf } from '../warning.ts';
 import type { Trace } from './trace.ts';
 
 type Payload<Listener> = Listener extends (payload: infer Event) => void ? Event : never;
@@ -86,21 +86,17 @@ export class Announcer<Events extends { [Event in keyof Events]: (payload: never
     let guard = guards.get(listener);
     if (guard === undefined) {
       const call = listener as unknown as (payload: unknown) => unknown;
+      const what = `A listener of '${event}'`;
       guard = (payload) => {
         try {
           const result = call(payload);
-          if (result instanceof Promise) result.catch((error: unknown) => warn(event, error));
+          if (result instanceof Promise) result.catch((error: unknown) => warnOf(what, error));
         } catch (error) {
-          warn(event, error);
+          warnOf(what, error);
         }
       };
       guards.set(listener, guard);
     }
     return guard;
   }
-}
-
-function warn(event: string, error: unknown): void {
-  const what = error instanceof Error ? (error.stack ?? error.message) : messageOf(error);
-  process.emitWarning(`A listener of '${event}' threw: ${what}`, 'PulsepoolWarning');
 }

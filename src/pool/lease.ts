@@ -2,9 +2,12 @@
  * A lease: the right of one caller to one socket, once. After it ends every method fails, so a late reply or a
  * forgotten reference can reach nobody else's exchange.
  */
+import type { Duplex } from 'node:stream';
 import { LeaseError } from '../errors.ts';
+import type { CloseReason } from '../transport/close-reason.ts';
 import type { CallOptions, Connection, SendOptions, Socket } from '../transport/connection.ts';
 import type { FrameSink } from '../transport/frame-sink.ts';
+import { LeaseDuplex } from './lease-duplex.ts';
 import type { Slot } from './slot.ts';
 
 /** Who gets the socket back. */
@@ -24,6 +27,7 @@ export class Lease<In, Out> implements AsyncDisposable {
   readonly #home: LeaseHome<In, Out>;
   readonly #use: number;
   #state: LeaseState = 'active';
+  #duplex: LeaseDuplex<In, Out> | undefined;
 
   /** @internal */
   constructor(slot: Slot<In, Out>, connection: Connection<In, Out>, home: LeaseHome<In, Out>, use: number) {
@@ -87,12 +91,37 @@ export class Lease<In, Out> implements AsyncDisposable {
   }
 
   /**
+   * A Node stream over this lease: written are messages and read are frames; with a codec without frames (`raw`) bytes.
+   * Both sides respect backpressure. Use the stream or the lease's own calls, not both at once.
+   *
+   * - Each message counts as one `send()`: a frame answers it, or `markClean()` says that all is done.
+   * - `end()` ends the writing, not the socket, and once all was written silence is a fault after `readTimeoutMs`; before
+   *   that the server need not say anything.
+   * - `destroy()` with an error, or in the middle of an exchange, ends the socket. Otherwise the lease stays as it was:
+   *   the caller's, to be released, or to have another stream made of it. A `for await` that is left early is no error.
+   * - `release()` and `detach()` of the lease destroy the stream, and leave no listener behind.
+   * - The server's FIN ends the reading of bytes; between frames it is an error, as is every other end of the socket.
+   *
+   * Errors of the stream are those of `send()` and `receive()`. A frame of `null`, which would end a Node stream, is one.
+   *
+   * @throws LeaseError after the lease has ended.
+   */
+  duplex(): Duplex {
+    this.#assertActive('duplex');
+    if (this.#duplex === undefined || this.#duplex.destroyed) {
+      this.#duplex = new LeaseDuplex(this, this.#connection);
+    }
+    return this.#duplex;
+  }
+
+  /**
    * Gives the socket back. It goes to the next caller if the exchange is complete, else it is destroyed.
    *
    * @throws LeaseError when the lease has been released before; nothing changes for its present owner.
    */
   release(): void {
     if (this.#state === 'released') this.#assertActive('release');
+    this.#duplex?.destroy();
     const wasActive = this.#state === 'active';
     this.#state = 'released';
     if (wasActive) this.#home.takeBack(this.#slot, this.#use);
@@ -111,9 +140,25 @@ export class Lease<In, Out> implements AsyncDisposable {
 
   /** Ends the socket instead of giving it back. Releasing afterwards does nothing. */
   destroy(): void {
-    if (this.#state !== 'active') return;
-    this.#state = 'destroyed';
-    this.#connection.destroy('destroyed');
+    this.#end('destroyed');
+  }
+
+  /** @internal Its holder has gone, or its holder's time is up: ends the socket. */
+  cut(why: 'aborted' | 'timeout'): void {
+    this.#end(why);
+  }
+
+  /** @internal See {@link Connection.expectReply}. */
+  expectReply(isDue: boolean): void {
+    if (this.#state === 'active') this.#connection.expectReply(isDue);
+  }
+
+  /** @internal For a client of ours, which holds it for as long as it likes: it is no leak. Returns its connection. */
+  keep(): Connection<In, Out> {
+    this.#assertActive('keep');
+    const { state } = this.#slot;
+    if (state.name === 'leased') state.isShared = true;
+    return this.#connection;
   }
 
   /**
@@ -121,11 +166,9 @@ export class Lease<In, Out> implements AsyncDisposable {
    * `unshare()` be called on what this returns.
    */
   share(sink: FrameSink<Out>): Connection<In, Out> {
-    this.#assertActive('share');
-    const { state } = this.#slot;
-    if (state.name === 'leased') state.isShared = true;
-    this.#connection.share(sink);
-    return this.#connection;
+    const connection = this.keep();
+    connection.share(sink);
+    return connection;
   }
 
   /** @internal The pool would rather have it back: it closes, is suspended, or is to replace the socket. */
@@ -140,9 +183,7 @@ export class Lease<In, Out> implements AsyncDisposable {
 
   /** @internal A `use` callback threw. */
   fail(): void {
-    if (this.#state !== 'active') return;
-    this.#state = 'destroyed';
-    this.#connection.destroy('failed');
+    this.#end('failed');
   }
 
   /**
@@ -153,14 +194,22 @@ export class Lease<In, Out> implements AsyncDisposable {
    */
   detach(): Socket {
     this.#assertActive('detach');
+    this.#duplex?.stepAside();
     const socket = this.#connection.detach();
     this.#state = 'detached';
+    this.#duplex?.destroy();
     return socket;
   }
 
   /** Releases the lease if it still is held: `await using lease = await pool.acquire()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#state === 'active') this.release();
+  }
+
+  #end(why: CloseReason): void {
+    if (this.#state !== 'active') return;
+    this.#state = 'destroyed';
+    this.#connection.destroy(why);
   }
 
   #assertActive(method: string): void {

@@ -4,6 +4,7 @@
  *
  * How a slot is born and how it ends is the roster's business, who is refused that of the refusals.
  */
+import { onAbort } from '../abort.ts';
 import type { Clock, ProcessHold, Timer } from '../clock.ts';
 import type { PulsepoolError } from '../errors.ts';
 import type { CloseReason } from '../transport/close-reason.ts';
@@ -66,6 +67,8 @@ const PATIENCE_MS = 100;
 interface NewcomerWish<In, Out> {
   readonly resolve: (lease: Lease<In, Out>) => void;
   readonly reject: (reason: unknown) => void;
+  /** Takes away what was armed for it. */
+  release: () => void;
 }
 
 /** See the file's comment. */
@@ -186,22 +189,49 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
 
   /**
    * A lease on a socket that is opened for it: one at rest gives up its place if need be. When all are leased, the next
-   * one to come back must do, which at least is alive.
+   * one to come back must do, which at least is alive. Its signal must not be aborted yet.
    */
-  lendNew(): Promise<Lease<In, Out>> {
+  lendNew(options: WaitOptions | undefined): Promise<Lease<In, Out>> {
     const { phase, shelf, sizes, tally } = this.#state;
-    if (phase === 'draining' || tally.count('leased') >= sizes.max) return this.wait(undefined, undefined);
+    if (phase === 'draining' || tally.count('leased') >= sizes.max) return this.wait(options, undefined);
     return new Promise((resolve, reject) => {
-      this.#forNew.push({ resolve, reject });
+      const wish: NewcomerWish<In, Out> = { resolve, reject, release: () => undefined };
+      this.#forNew.push(wish);
+      if (options !== undefined) this.#boundWish(wish, options);
       const { bottom } = shelf;
       if (tally.total >= sizes.max && bottom !== undefined) this.#owner.end(bottom, 'surplus');
       this.#owner.grow();
     });
   }
 
+  #boundWish(wish: NewcomerWish<In, Out>, { signal, timeoutMs }: WaitOptions): void {
+    const since = this.#clock.now();
+    const giveUp = (reason: () => unknown): void => {
+      const at = this.#forNew.indexOf(wish);
+      if (at < 0) return;
+      this.#forNew.splice(at, 1);
+      wish.release();
+      wish.reject(reason());
+    };
+    const late = (): unknown => this.#parts.refusals.lateForNew(this.#clock.now() - since);
+    const deafen = signal === undefined ? undefined : onAbort(signal, () => giveUp(() => signal.reason));
+    const timer =
+      timeoutMs === undefined
+        ? undefined
+        : // One turn, as for all who wait.
+          this.#clock.after(timeoutMs, () => this.#clock.turn(() => giveUp(late)));
+    wish.release = () => {
+      deafen?.();
+      timer?.cancel();
+    };
+  }
+
   /** No socket can be opened, or none will be. */
   failNew(error: () => PulsepoolError): void {
-    for (const { reject } of this.#forNew.splice(0)) reject(error());
+    for (const { reject, release } of this.#forNew.splice(0)) {
+      release();
+      reject(error());
+    }
   }
 
   /** Gives waiters what there is, and has opened what is missing. Safe to call at any time. */
@@ -467,6 +497,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
 
   #giveNew(slot: Slot<In, Out>, connection: Connection<In, Out>): void {
     const wish = this.#forNew.shift();
+    wish?.release();
     this.#lendPrepared(slot, connection, undefined).then(
       (lease) => {
         if (lease !== undefined) wish?.resolve(lease);

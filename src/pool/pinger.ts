@@ -108,7 +108,7 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
   endSuspect(slots: Iterable<Slot<In, Out>>): void {
     for (const { beat, isSuspect, state } of slots) {
       if (isSuspect && state.name === 'checking' && beat !== undefined) {
-        state.connection.destroy('heartbeat', this.#unanswered(beat.missed));
+        state.connection.destroy('heartbeat', unansweredError(this.#endpoint, beat.missed));
         this.#owner.onDeath();
         return;
       }
@@ -156,7 +156,7 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
     this.#tellMissed(slot, missed);
     const { state } = slot;
     if (state.name !== 'checking') return;
-    state.connection.destroy('heartbeat', this.#unanswered(missed));
+    state.connection.destroy('heartbeat', unansweredError(this.#endpoint, missed));
     this.#owner.onDeath();
   }
 
@@ -180,15 +180,12 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
     const maxMissed = this.#settings?.maxMissed ?? 0;
     this.#announcer.tell('pingMissed', () => ({ connectionId: slot.id, missed, maxMissed }));
   }
+}
 
-  #unanswered(missed: number): PulsepoolError {
-    return new PulsepoolError(
-      'ERR_HEARTBEAT',
-      `${this.#endpoint} did not answer ${missed} ping(s) in a row.`,
-      {
-        retryable: true,
-        hint: 'The server is stuck or gone, or something in between drops packets.',
-      },
-    );
-  }
+/** Pings went unanswered, so many in a row. */
+export function unansweredError(endpoint: string, missed: number): PulsepoolError {
+  return new PulsepoolError('ERR_HEARTBEAT', `${endpoint} did not answer ${missed} ping(s) in a row.`, {
+    retryable: true,
+    hint: 'The server is stuck or gone, or something in between drops packets.',
+  });
 }

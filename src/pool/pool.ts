@@ -341,10 +341,9 @@ export class Pool<In, Out> implements AsyncDisposable {
    */
   close(options?: CloseOptions): Promise<CloseReport> {
     if (this.#closing !== undefined) return this.#closing;
-    const timeoutMs = options?.timeoutMs ?? CLOSE_TIMEOUT_MS;
+    let timeoutMs: number;
     try {
-      if (options !== undefined) checkKeys('close()', options, ['timeoutMs']);
-      checkDuration('timeoutMs', timeoutMs, 0);
+      timeoutMs = closeTimeout(options);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -417,6 +416,16 @@ export class Pool<In, Out> implements AsyncDisposable {
     this.#tracer.end();
     return { forced, holders };
   }
+}
+
+/**
+ * How long a close may take, in ms.
+ *
+ * @throws PulsepoolError `ERR_INVALID_OPTION`.
+ */
+export function closeTimeout(options: CloseOptions | undefined): number {
+  if (options !== undefined) checkKeys('close()', options, ['timeoutMs']);
+  return checkDuration('timeoutMs', options?.timeoutMs ?? CLOSE_TIMEOUT_MS, 0);
 }
 
 // What is told in the context of the caller who asked for the lease.

@@ -114,6 +114,12 @@ export class Refusals<In, Out> {
     return this.#failed(0, undefined);
   }
 
+  /** No socket was opened in time for somebody who wanted a new one. */
+  lateForNew(waitedMs: number): AcquireError {
+    this.#parts.state.counters.timedOut += 1;
+    return acquireTimeoutError(this.#story(waitedMs));
+  }
+
   /** No socket can be had for anybody. */
   failAll(): void {
     const now = this.#parts.clock.now();

@@ -146,6 +146,14 @@ export class ByteQueue {
     return this.#copy(offset, n);
   }
 
+  /** The next `n` bytes from a position as text, without taking them; `undefined` when fewer wait. Makes no Buffer. */
+  text(n: number, offset: number = 0, encoding: 'utf8' | 'latin1' = 'utf8'): string | undefined {
+    if (!(n >= 0 && offset >= 0 && offset + n <= this.#length)) return undefined;
+    const from = this.#start + offset;
+    if (from + n <= this.#end) return this.#head.toString(encoding, from, from + n);
+    return this.#copy(offset, n).toString(encoding);
+  }
+
   /**
    * Removes and returns the next `n` bytes, together in one Buffer.
    *

@@ -7,8 +7,11 @@
  */
 import type { ByteQueue } from './byte-queue.ts';
 
-/** What `encode` returns: the bytes to write, or several pieces that are written back to back. */
-export type EncodedFrame = Uint8Array | readonly Uint8Array[];
+/**
+ * What `encode` returns: the bytes to write, several pieces that are written back to back, or text, which is written as
+ * UTF-8 and costs the least for small messages.
+ */
+export type EncodedFrame = Uint8Array | string | readonly Uint8Array[];
 
 /**
  * Turns messages into bytes and bytes into frames.

@@ -53,6 +53,19 @@ export class ConnectionStory {
     );
   }
 
+  /** The same for one of which nothing has left: what others were answered is no fault of its own. */
+  unsent(ending: Ending | undefined, call: Call): PulsepoolError {
+    const cause = ending?.error;
+    if (!(cause instanceof FrameError)) return this.lost(ending, call);
+    return this.#tell(
+      'ERR_CONNECTION_LOST',
+      `The connection to ${this.#endpoint} was ended before the message left: ${cause.message}`,
+      cause.hint,
+      call,
+      cause,
+    );
+  }
+
   /** Bytes came that were nobody's; `bytes` are those that have not been decoded. */
   unsolicited(bytes: ByteQueue): PulsepoolError {
     const { head, hint } = headOf(bytes);

@@ -107,9 +107,6 @@ const LOOKS_PER_STALL = 4;
 
 const DONE: Promise<void> = Promise.resolve();
 
-const FIRST_BYTE = -1;
-const NO_BYTE: number = Number.POSITIVE_INFINITY;
-
 const CALL_KEYS = {
   'request()': ['signal', 'timeoutMs'],
   'send()': ['signal', 'replies'],
@@ -200,6 +197,8 @@ export class Connection<In, Out> implements Judge {
   #goodbye: Timer | undefined;
   #isClosed = false;
   #isPaused = false;
+  // Silence is no fault, though somebody waits for a frame.
+  #isPatient = false;
   // A frame came that was asked for: the server means to serve.
   #isProven = false;
 
@@ -220,6 +219,8 @@ export class Connection<In, Out> implements Judge {
 
   // What the watch looks at.
   #awaitingSince = 0;
+  // At the last look, or when it was written, the question whose reply is due had not left.
+  #wasHeldUp = false;
   #partialSince: number | undefined;
   #progressSeen = 0;
   #progressAt = 0;
@@ -295,6 +296,7 @@ export class Connection<In, Out> implements Judge {
   /** Hands the connection to a lease. */
   serve(): void {
     this.#mode = 'serving';
+    this.#isPatient = false;
   }
 
   /** Takes it back from a lease. It must be clean. After its handshake, `isNew`, it has served nobody yet. */
@@ -313,15 +315,21 @@ export class Connection<In, Out> implements Judge {
    */
   share(sink: FrameSink<Out>): void {
     this.#mode = 'shared';
+    this.#awaitingSince = 0;
+    this.#wasHeldUp = false;
     this.#sink = sink;
   }
 
-  /** Takes it back from the sink. Everything that was posted must have been answered. */
+  /**
+   * Takes it back from the sink. Everything that was posted must have been answered. Where frames have no ends that can be
+   * seen, nobody knows whether it was: then it stays dirty.
+   */
   unshare(): void {
     if (this.#sink === undefined) return;
     this.#sink = undefined;
     this.#mode = 'serving';
-    this.#settle();
+    if (this.#isFramed || this.#isAnswered) this.#settle();
+    else this.#owed = Number.POSITIVE_INFINITY;
   }
 
   /**
@@ -342,7 +350,9 @@ export class Connection<In, Out> implements Judge {
   post(encoded: EncodedFrame, now: number): WriteMark {
     this.#isAnswered = false;
     this.#watchAt(now + this.#profile.readTimeoutMs);
-    return this.#write(encoded, now);
+    const mark = this.#write(encoded, now);
+    if (this.#writer.hasBacklog) this.#wasHeldUp = true;
+    return mark;
   }
 
   /** How much of what was posted has left. */
@@ -355,9 +365,30 @@ export class Connection<In, Out> implements Judge {
     return this.#writer.isCongested;
   }
 
+  /** Whether frames have ends that can be seen. */
+  get isFramed(): boolean {
+    return this.#isFramed;
+  }
+
   /** Whether part of a frame has come. */
   get hasPartial(): boolean {
     return this.#hasPartial();
+  }
+
+  /** How often bytes have come. */
+  get reads(): number {
+    return this.#reads;
+  }
+
+  /**
+   * For the sink, before it posts while no reply is due. Part of a frame that is there already can't be part of the answer:
+   * the connection ends, unless it may be a ping of the server's. Returns whether it is still open.
+   */
+  beginAnew(): boolean {
+    if (!this.#hasPartial()) return this.isOpen;
+    if (this.#profile.answer === undefined) this.#failUnsolicited();
+    else this.#unaskedBytes = Math.max(1, this.#bytes.length);
+    return this.isOpen;
   }
 
   /** A frame came, or part of one, that the sink had not asked for. */
@@ -365,11 +396,14 @@ export class Connection<In, Out> implements Judge {
     this.#failUnsolicited();
   }
 
-  /** Why one message of the sink's gets no reply. `mark`: where it stands, once posted; `firstByte`: its reply had begun. */
-  lost(mark: WriteMark | undefined, firstByte: boolean): PulsepoolError {
-    return this.#lost(
-      mark === undefined ? NOTHING_SENT : { mark, readsBefore: firstByte ? FIRST_BYTE : NO_BYTE },
-    );
+  /**
+   * Why one message of the sink's gets no reply. `mark`: where it stands, once posted; `readsBefore`: how often bytes had
+   * come by then.
+   */
+  lost(mark: WriteMark | undefined, readsBefore: number): PulsepoolError {
+    const call = mark === undefined ? NOTHING_SENT : { mark, readsBefore };
+    // What spoiled the stream was an answer to others: of this message nothing has left.
+    return this.sent(mark) === 'none' ? this.#story.unsent(this.#ending, call) : this.#lost(call);
   }
 
   // ---- pings ---------------------------------------------------------------------------------------------
@@ -495,6 +529,18 @@ export class Connection<In, Out> implements Judge {
     if (hasHeard) this.#settle();
   }
 
+  /**
+   * Whether silence is a fault while the lease waits for a frame. It is, unless its holder says that nothing need come:
+   * there is more to be sent first, or frames are pushed whenever there is news.
+   */
+  expectReply(isDue: boolean): void {
+    this.#isPatient = !isDue;
+    if (!isDue || this.#receivers.size === 0) return;
+    const now = this.#profile.clock.now();
+    this.#awaitingSince = Math.floor(now);
+    this.#watchAt(now + this.#profile.readTimeoutMs);
+  }
+
   /** Says goodbye and ends; destroys the socket when the peer does not answer within 500 ms. */
   end(reason: CloseReason): void {
     if (!this.#begin(reason, undefined)) return;
@@ -555,11 +601,14 @@ export class Connection<In, Out> implements Judge {
     } catch (error) {
       throw asFrameError(error, 'bad-message');
     }
-    const isBytes =
-      isUint8Array(encoded) || (Array.isArray(encoded) && encoded.length > 0 && encoded.every(isUint8Array));
-    if (!isBytes) throw notBytes(encoded);
+    if (typeof encoded !== 'string' && !isUint8Array(encoded)) {
+      const isPieces = Array.isArray(encoded) && encoded.length > 0 && encoded.every(isUint8Array);
+      if (!isPieces) throw notBytes(encoded);
+    }
     const limit = this.#isFramed ? this.#codec.maxFrameBytes : undefined;
-    if (limit !== undefined && sizeOf(encoded) > limit) {
+    // A character takes 3 bytes at most: short texts need not be measured.
+    if (limit === undefined || (typeof encoded === 'string' && encoded.length * 3 <= limit)) return encoded;
+    if (sizeOf(encoded) > limit) {
       throw tooLargeToSend(this.#codec.name ?? 'codec', sizeOf(encoded), limit);
     }
     return encoded;
@@ -624,7 +673,10 @@ export class Connection<In, Out> implements Judge {
 
   #receive(mark: WriteMark | undefined, now: number, options: CallOptions | undefined): Promise<Out> {
     if (this.#receivers === (NOBODY as unknown)) this.#receivers = new Receivers(this.#profile.hold);
-    if (this.#receivers.size === 0) this.#awaitingSince = Math.floor(now);
+    if (this.#receivers.size === 0) {
+      this.#awaitingSince = Math.floor(now);
+      this.#wasHeldUp = this.#writer.hasBacklog;
+    }
     this.#watchAt(now + this.#profile.readTimeoutMs);
     return new Promise((resolve, reject) => {
       const receiver: Receiver<Out> = {
@@ -814,8 +866,8 @@ export class Connection<In, Out> implements Judge {
         if (this.#pongsDue === 0) this.#pongsDone = true;
         return;
       case 'shared':
-        this.#isProven = true;
-        if (this.#sink?.onFrame(frame) !== true) this.#failUnsolicited();
+        if (!isUnasked && this.#sink?.onFrame(frame) === true) this.#isProven = true;
+        else this.#failUnsolicited();
         return;
       case 'resting':
         this.#failUnsolicited();
@@ -944,20 +996,22 @@ export class Connection<In, Out> implements Judge {
     const { readTimeoutMs, writeTimeoutMs, frameTimeoutMs } = this.#profile;
     let next = Number.POSITIVE_INFINITY;
     const { first } = this.#receivers;
-    if (first !== undefined) {
+    if (first !== undefined && !this.#isPatient) {
       // A reply is due once its question has left; until then the stall limit below applies.
       const hasLeft =
         first.mark === undefined ? this.#writer.isFlushed : this.#writer.sent(first.mark) === 'full';
-      if (!hasLeft) this.#awaitingSince = Math.floor(now);
+      this.#holdUp(!hasLeft, now);
       const due = Math.max(this.lastReadAt, this.#awaitingSince) + readTimeoutMs;
       if (due <= now) {
         return this.#timeOut(this.#story.silent(readTimeoutMs));
       }
       next = due;
     }
-    const dueSince = this.#sink?.dueSince;
-    if (dueSince !== undefined) {
-      const due = Math.max(this.lastReadAt, dueSince) + readTimeoutMs;
+    const sink = this.#sink;
+    if (sink?.dueSince !== undefined) {
+      const { dueMark, dueSince } = sink;
+      this.#holdUp(dueMark !== undefined && this.#writer.sent(dueMark) !== 'full', now);
+      const due = Math.max(this.lastReadAt, dueSince, this.#awaitingSince) + readTimeoutMs;
       if (due <= now) return this.#timeOut(this.#story.silent(readTimeoutMs));
       next = due;
     }
@@ -969,7 +1023,8 @@ export class Connection<In, Out> implements Judge {
       next = Math.min(next, due);
     }
     if (!this.#writer.isFlushed) {
-      if (this.#writer.flushedWrites !== this.#progressSeen) {
+      // While our own caller does not read, the peer may be unable to write, and so to read.
+      if (this.#writer.flushedWrites !== this.#progressSeen || this.#isPaused) {
         this.#progressSeen = this.#writer.flushedWrites;
         this.#progressAt = Math.floor(now);
       }
@@ -980,6 +1035,12 @@ export class Connection<In, Out> implements Judge {
       next = Math.min(next, due, now + writeTimeoutMs / LOOKS_PER_STALL);
     }
     return next;
+  }
+
+  /** A question that has left since the last look may have left just now. */
+  #holdUp(isHeldUp: boolean, now: number): void {
+    if (isHeldUp || this.#wasHeldUp) this.#awaitingSince = Math.floor(now);
+    this.#wasHeldUp = isHeldUp;
   }
 
   #timeOut(error: PulsepoolError): number {

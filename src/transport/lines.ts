@@ -84,7 +84,7 @@ export function lines(options: LinesOptions = {}): Codec<string, string> {
       }
       if (at === -1) return undefined;
       const end = at > 0 && bytes.at(at - 1) === CR ? at - 1 : at;
-      const line = bytes.peek(end)?.toString(encoding) ?? '';
+      const line = bytes.text(end, 0, encoding) ?? '';
       bytes.skip(frameBytes);
       return line;
     },

@@ -2,6 +2,7 @@
  * The faults of a byte stream as FrameErrors: a codec that failed, a frame that was cut off, bytes that make no
  * frame. What follows for the connection is decided elsewhere.
  */
+import { Buffer } from 'node:buffer';
 import { isUint8Array } from 'node:util/types';
 import { FrameError, messageOf } from '../errors.ts';
 import type { ByteQueue } from './byte-queue.ts';
@@ -42,6 +43,7 @@ export function isAsync(what: string, promise: Promise<unknown>): FrameError {
 
 /** How many bytes an encoded message has. */
 export function sizeOf(encoded: EncodedFrame): number {
+  if (typeof encoded === 'string') return Buffer.byteLength(encoded);
   return isUint8Array(encoded) ? encoded.length : encoded.reduce((sum, piece) => sum + piece.length, 0);
 }
 
@@ -52,7 +54,7 @@ export function notBytes(encoded: unknown): FrameError {
     `The codec’s encode() returned ${encoded === null ? 'null' : typeof encoded} instead of bytes.`,
     {
       fault: 'bad-message',
-      hint: 'Return a Uint8Array, or an array of them; nothing was sent.',
+      hint: 'Return a Uint8Array, a string, or an array of Uint8Arrays; nothing was sent.',
     },
   );
 }

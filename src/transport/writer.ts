@@ -2,6 +2,7 @@
  * The outgoing side of one socket: keeps messages whole and in order, respects backpressure, and knows how much
  * of each message has left. When a stall is too long is decided elsewhere.
  */
+import { Buffer } from 'node:buffer';
 import type { Duplex } from 'node:stream';
 import { isUint8Array } from 'node:util/types';
 import type { Sent } from '../errors.ts';
@@ -55,7 +56,9 @@ export class Writer {
   }
 
   /** Hands a whole message over, or queues what the socket can't take now. */
-  write(encoded: EncodedFrame): WriteMark {
+  write(given: EncodedFrame): WriteMark {
+    // Not left to Node: it takes 0.5 us to write 35 bytes of UTF-8 as a string, and 0.1 us as a Buffer.
+    const encoded = typeof given === 'string' ? Buffer.from(given) : given;
     const first = this.#queued + 1;
     if (isUint8Array(encoded)) {
       if (encoded.length <= SLICE_BYTES && this.#backlog === undefined) {
@@ -73,7 +76,7 @@ export class Writer {
 
   /** Writes without asking what becomes of it: a ping, on a socket where nothing else is under way. */
   writeUncounted(encoded: EncodedFrame): void {
-    if (isUint8Array(encoded)) {
+    if (typeof encoded === 'string' || isUint8Array(encoded)) {
       this.#socket.write(encoded);
       return;
     }

@@ -22,6 +22,10 @@ class HandClock implements Clock {
     return { cancel: () => this.#timers.delete(fn) };
   }
 
+  soon(fn: () => void): void {
+    process.nextTick(fn);
+  }
+
   turn(fn: () => void): void {
     systemClock.turn(fn);
   }

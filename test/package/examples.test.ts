@@ -291,6 +291,52 @@ describe('11-sessions', () => {
   });
 });
 
+describe('13-client', () => {
+  it('repeats what may be repeated, obeys the server, and leaves it alone when it does not answer', async () => {
+    expect(await linesOf('13-client', OWN_SERVER)).toEqual([
+      'again (fresh): ERR_CONNECTION_LOST',
+      'Echo: drop',
+      'Echo: not now',
+      'retried after its wish: 1',
+      expect.stringMatching(/^The request to .* did not finish within N ms: N ms for a socket/),
+      'breaker open: true',
+      'breaker closed',
+      'Echo: hello',
+      'Echo: slow',
+      'second tries: 1, answered first: 1',
+    ]);
+  });
+});
+
+describe('16-pipelined', () => {
+  const expected = [
+    '100 callers: 1 socket',
+    'arrived in one piece: true',
+    'leases taken from the pool: 2',
+    'Echo: before, Echo: after',
+    'still 1 socket',
+  ];
+
+  it('works with its own server', async () => {
+    expect(await linesOf('16-pipelined', OWN_SERVER)).toEqual(expected);
+  });
+
+  it('works with a server somewhere else', async () => {
+    const { env } = await echo();
+    const elsewhere = expected.filter((line) => !line.startsWith('arrived'));
+    expect(await linesOf('16-pipelined', env)).toEqual(elsewhere);
+  });
+});
+
+describe('17-multiplexed', () => {
+  it('gives everybody their own reply, in whatever order', async () => {
+    expect(await linesOf('17-multiplexed', OWN_SERVER)).toEqual([
+      'asked for long, short, middle; done: short, middle, long; 1 socket',
+      'after a late reply: 1 socket, 0 closed',
+    ]);
+  });
+});
+
 describe('12-request-ids', () => {
   const expected = [
     '[no request] socket 1 opened',
@@ -314,6 +360,30 @@ describe('12-request-ids', () => {
   it('works with a server somewhere else', async () => {
     const { env } = await echo();
     expect(await linesOf('12-request-ids', env)).toEqual(expected);
+  });
+});
+
+describe('14-streaming', () => {
+  it('reads and sends many frames on one socket, leaves early, and makes a Node stream of a lease', async () => {
+    expect(await linesOf('14-streaming', OWN_SERVER)).toEqual([
+      'read 10000 rows',
+      'stored 10000',
+      'sockets so far: 1',
+      'after a break: Echo: hello',
+      'Echo: one, Echo: two, Echo: three',
+    ]);
+  });
+});
+
+describe('15-subscription', () => {
+  it('hears every price, and comes back when the line has died without a word', async () => {
+    expectLines(await linesOf('15-subscription', OWN_SERVER), [
+      /^prices: 1.00, 1.01$/,
+      /^Echo: hello$/,
+      /^lost: ERR_HEARTBEAT\. /,
+      /^restored$/,
+      /^prices: 1.00, 1.01, 1.02$/,
+    ]);
   });
 });
 

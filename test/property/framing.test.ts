@@ -11,6 +11,7 @@ import { delimited } from '../../src/transport/delimited.ts';
 import { fixedLength } from '../../src/transport/fixed-length.ts';
 import { type LengthPrefixedOptions, lengthPrefixed } from '../../src/transport/length-prefixed.ts';
 import { lines } from '../../src/transport/lines.ts';
+import { bytesOf as written } from '../support/bytes-of.ts';
 
 const RUNS = { numRuns: 500 };
 
@@ -38,7 +39,7 @@ function cut(stream: Buffer, where: readonly number[] | 'every byte'): Buffer[] 
 }
 
 function wire<In>(codec: Codec<In, unknown>, messages: readonly In[]): Buffer {
-  return Buffer.concat(messages.flatMap((message) => codec.encode(message)));
+  return Buffer.concat(messages.map((message) => written(codec.encode(message))));
 }
 
 /** What a connection does with its codec. */

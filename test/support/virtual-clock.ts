@@ -45,6 +45,10 @@ export class VirtualClock implements Clock {
     };
   }
 
+  soon(fn: () => void): void {
+    process.nextTick(fn);
+  }
+
   turn(fn: () => void): void {
     this.#turns.push(fn);
   }

@@ -1,7 +1,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { SLOT_TRANSITIONS, type SlotStateName } from '../../src/pool/slot.ts';
+import { CALL_TRANSITIONS } from '../../src/client/call.ts';
+import { SLOT_TRANSITIONS } from '../../src/pool/slot.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const sources = readdirSync(`${root}/src`, { recursive: true, encoding: 'utf8' }).filter((name) =>
@@ -93,7 +94,14 @@ describe('ARCHITECTURE.md', () => {
     const drawn = /<!-- slot-diagram -->\n([\s\S]*?)\n<!-- \/slot-diagram -->/.exec(
       read('ARCHITECTURE.md'),
     )?.[1];
-    expect(drawn).toBe(diagram());
+    expect(drawn).toBe(diagramOf(SLOT_TRANSITIONS, 'dialing', 'closed'));
+  });
+
+  it('draws the states of a call as they are', () => {
+    const drawn = /<!-- call-diagram -->\n([\s\S]*?)\n<!-- \/call-diagram -->/.exec(
+      read('ARCHITECTURE.md'),
+    )?.[1];
+    expect(drawn).toBe(diagramOf(CALL_TRANSITIONS, 'waiting', 'settled'));
   });
 
   it('names only files that exist', () => {
@@ -103,10 +111,13 @@ describe('ARCHITECTURE.md', () => {
   });
 });
 
-function diagram(): string {
-  const names = Object.keys(SLOT_TRANSITIONS) as SlotStateName[];
-  const arrows = names.flatMap((from) => SLOT_TRANSITIONS[from].map((to) => `  ${from} --> ${to}`));
-  return ['```mermaid', 'stateDiagram-v2', '  [*] --> dialing', ...arrows, '  closed --> [*]', '```'].join(
-    '\n',
-  );
+function diagramOf<Name extends string>(
+  transitions: Readonly<Record<Name, readonly Name[]>>,
+  first: Name,
+  last: Name,
+): string {
+  const names = Object.keys(transitions) as Name[];
+  const arrows = names.flatMap((from) => transitions[from].map((to) => `  ${from} --> ${to}`));
+  const lines = [`  [*] --> ${first}`, ...arrows, `  ${last} --> [*]`];
+  return ['```mermaid', 'stateDiagram-v2', ...lines, '```'].join('\n');
 }

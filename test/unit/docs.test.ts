@@ -1,8 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { Client } from '../../src/client/client.ts';
+import { CLIENT_EVENT_NAMES } from '../../src/client/client-events.ts';
+import { CLIENT_DEFAULTS } from '../../src/client-options.ts';
 import { EVENT_NAMES } from '../../src/events.ts';
 import { type PoolOptions, type ResolvedOptions, resolveOptions } from '../../src/options.ts';
 import { Pool } from '../../src/pool/pool.ts';
+import { BREAKER_DEFAULTS } from '../../src/retry/breaker.ts';
+import { BUDGET_DEFAULTS } from '../../src/retry/budget.ts';
 import { lines } from '../../src/transport/lines.ts';
 import { setUp } from '../support/pool-world.ts';
 
@@ -95,6 +100,76 @@ function printed(key: string, value: unknown): string {
   if (value === undefined) return WORDS.get(key) ?? 'none';
   return Number.isFinite(value) ? Number(value).toLocaleString('en-US') : `\`${value}\``;
 }
+
+/** The lines of README.md from a heading of the third level to the next heading. */
+function part(heading: string): string {
+  return readme.split(`\n### ${heading}\n`)[1]?.split(/\n##/)[0] ?? '';
+}
+
+const clientSource = read('src/client-options.ts');
+
+/** Every option that a client has beside its pool's, in the order of the source. */
+const clientKeys = quoted(clientSource, 'export const CLIENT_KEYS', '];').flatMap((key) => {
+  if (key === 'retryBudget') return Object.keys(BUDGET_DEFAULTS).map((inner) => `${key}.${inner}`);
+  return key === 'breaker' ? Object.keys(BREAKER_DEFAULTS).map((inner) => `${key}.${inner}`) : [key];
+});
+
+function clientDefault(key: string): unknown {
+  const [outer = '', inner] = key.split('.');
+  const value = (CLIENT_DEFAULTS as unknown as Record<string, unknown>)[outer];
+  return inner === undefined ? value : (value as Record<string, unknown>)[inner];
+}
+
+describe('the README, on clients', () => {
+  const rows = part('Options of a client')
+    .split('\n')
+    .filter((line) => line.startsWith('|'))
+    .slice(2)
+    .map((line) => line.split('|').slice(1, -1));
+
+  it('lists every option by its full name, in the order of the source', () => {
+    expect(clientKeys.length).toBeGreaterThan(10);
+    expect(rows.flatMap(([names]) => optionNames(names))).toEqual(clientKeys);
+  });
+
+  it('prints the default of every option', () => {
+    const wrong = rows.flatMap(([names, cell = '']) => {
+      const keys = optionNames(names);
+      const values = cell.trim().split(', ');
+      return keys.flatMap((key, index) => {
+        if (key === 'correlate' || key === 'retryAfter') return [];
+        const value = clientDefault(key);
+        const is = typeof value === 'number' ? value.toLocaleString('en-US') : `\`${String(value)}\``;
+        return values[index] === is ? [] : [[key, values[index], is]];
+      });
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  it('names every event with its fields, and everything that stats() counts', () => {
+    const source = read('src/client/client-events.ts');
+    const names = codeNames(/\*\*What it tells\*\*([\s\S]*?)\n- \*\*The rest/.exec(readme)?.[1]).flatMap(
+      (code) => code.match(/\w+/g) ?? [],
+    );
+    const fields = [...source.matchAll(/readonly (\w+):/g)].map((match) => match[1] ?? '');
+    const counted = [...read('src/client/client-stats.ts').matchAll(/^ {2}readonly (\w+): /gm)].map(
+      (match) => match[1] ?? '',
+    );
+    expect(CLIENT_EVENT_NAMES.length).toBe(4);
+    expect(counted.length).toBeGreaterThan(12);
+    expect([...CLIENT_EVENT_NAMES, ...fields, ...counted].filter((name) => !names.includes(name))).toEqual(
+      [],
+    );
+  });
+
+  it('names every method of a client', () => {
+    const own = Object.getOwnPropertyNames(Client.prototype).filter((name) => name !== 'constructor');
+    const missing = own.filter(
+      (name) => !readme.includes(`client.${name}(`) && !['once', 'off', 'on'].includes(name),
+    );
+    expect(missing).toEqual([]);
+  });
+});
 
 describe('the README', () => {
   it('explains every error code, and none that does not exist', () => {

@@ -27,6 +27,7 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import {
   type ExecResult,
   GenericContainer,
@@ -36,6 +37,7 @@ import {
 } from 'testcontainers';
 import { describe } from 'vitest';
 import { type Certificates, type Identity, makeCertificates } from './certificates.ts';
+import { archiveOfPackages } from './installed-packages.ts';
 import { RUN_LABEL } from './run-label.ts';
 
 /** True when someone asked for these tests to be left out, with PULSEPOOL_TEST_CONTAINERS=off. */
@@ -169,6 +171,119 @@ export async function startRedis(options: StartOptions = {}): Promise<RedisServe
   });
 }
 
+/** memcached, in memory only. */
+export type MemcachedServer = Server<'memcached'>;
+
+export async function startMemcached(options: StartOptions = {}): Promise<MemcachedServer> {
+  return startServer(options, {
+    name: 'memcached',
+    // Twice -v, or it doesn't log that it listens.
+    command: ['memcached', '-u', 'nobody', '-vv'],
+    ports: { memcached: 11211 },
+    readyLog: /server listening/,
+    probe: { port: 'memcached', question: 'mn\r\n', answer: 'MN\r\n' },
+  });
+}
+
+/** A NATS server that pings whoever is silent for half a second. */
+export type NatsServer = Server<'nats'>;
+
+export async function startNats(options: StartOptions = {}): Promise<NatsServer> {
+  return startServer(options, {
+    name: 'nats',
+    command: ['nats-server', '-c', '/etc/nats.conf'],
+    ports: { nats: 4222 },
+    readyLog: /Server is ready/,
+    probe: { port: 'nats', question: '', answer: 'INFO {' },
+    adjust(container) {
+      container.withCopyContentToContainer([{ content: 'ping_interval: "500ms"', target: '/etc/nats.conf' }]);
+    },
+  });
+}
+
+/** mosquitto, an MQTT broker: `mqtt` is for everybody, `members` for members, of which there are none. */
+export type MosquittoServer = Server<'mqtt' | 'members'>;
+
+export async function startMosquitto(options: StartOptions = {}): Promise<MosquittoServer> {
+  return startServer(options, {
+    name: 'mosquitto',
+    command: ['mosquitto', '-c', '/etc/mosquitto.conf'],
+    ports: { mqtt: 1883, members: 1884 },
+    readyLog: /mosquitto version \S+ running/,
+    // CONNECT of MQTT 3.1.1, and the CONNACK that accepts it.
+    probe: {
+      port: 'mqtt',
+      question: '\x10\x0c\0\x04MQTT\x04\x02\0\x0a\0\0',
+      answer: '\x20\x02\0\0',
+    },
+    adjust(container) {
+      const content = [
+        'per_listener_settings true',
+        'listener 1883',
+        'allow_anonymous true',
+        'listener 1884',
+        'allow_anonymous false\n',
+      ].join('\n');
+      container.withCopyContentToContainer([{ content, target: '/etc/mosquitto.conf' }]);
+    },
+  });
+}
+
+/** OpenSMTPD. It takes mail for addresses @example.test, from everybody, and delivers it to one mailbox. */
+export interface SmtpServer extends Server<'smtp'> {
+  /** The mails that have been delivered, one after the other in no order. */
+  delivered(): Promise<string>;
+}
+
+export async function startSmtp(options: StartOptions = {}): Promise<SmtpServer> {
+  const server = await startServer(options, {
+    name: 'smtp',
+    command: ['smtpd', '-d', '-f', '/etc/smtpd-test.conf'],
+    ports: { smtp: 25 },
+    readyLog: /OpenSMTPD \S+ starting/,
+    probe: { port: 'smtp', question: '', answer: '220 ' },
+    adjust(container) {
+      const content = [
+        'listen on 0.0.0.0',
+        'action "deliver" maildir "/tmp/mail" virtual { "@" = nobody }',
+        'match from any for domain "example.test" action "deliver"\n',
+      ].join('\n');
+      container.withCopyContentToContainer([
+        { content, target: '/etc/smtpd-test.conf' },
+        // Without a full name of its machine it doesn't start.
+        { content: 'mail.example.test\n', target: '/etc/mailname' },
+      ]);
+    },
+  });
+  return Object.assign(server, {
+    async delivered() {
+      const { output } = await server.exec(['find', '/tmp', '-path', '*/new/*', '-exec', 'cat', '{}', '+']);
+      return output;
+    },
+  });
+}
+
+/** A NestJS microservice over TCP (servers/nest, whose opening comment lists what it answers). */
+export type NestServer = Server<'nest'>;
+
+const NEST_PACKAGES = ['@nestjs/common', '@nestjs/core', '@nestjs/microservices', 'reflect-metadata', 'rxjs'];
+
+export async function startNest(options: StartOptions = {}): Promise<NestServer> {
+  const question = '{"pattern":{"cmd":"sum"},"data":[1,2],"id":1}';
+  return startServer(options, {
+    name: 'nest',
+    command: ['node', '/srv/server.mjs'],
+    ports: { nest: 3000 },
+    readyLog: /^ready/m,
+    probe: { port: 'nest', question: `${question.length}#${question}`, answer: '39#{"response":3,' },
+    adjust(container) {
+      const server = fileURLToPath(new URL('../servers/nest/server.mjs', import.meta.url));
+      container.withCopyFilesToContainer([{ source: server, target: '/srv/server.mjs' }]);
+      container.withCopyArchivesToContainer([{ tar: archiveOfPackages(NEST_PACKAGES), target: '/srv' }]);
+    },
+  });
+}
+
 /**
  * The line server that breaks on command (servers/misbehave, whose opening comment lists all commands).
  *
@@ -213,7 +328,19 @@ export async function startMisbehave(options: StartOptions = {}): Promise<Misbeh
  * Connects, sends `question`, and returns the first line that comes, without its end. Rejects when none has come
  * after `timeoutMs`.
  */
-export function ask(host: string, port: number, question: string, timeoutMs: number): Promise<string> {
+export async function ask(host: string, port: number, question: string, timeoutMs: number): Promise<string> {
+  const received = await exchange(host, port, question, timeoutMs, (text) => text.includes('\n'));
+  return received.slice(0, received.indexOf('\n')).replace(/\r$/, '');
+}
+
+/** Connects, sends `question`, and returns what has come as soon as that is enough. */
+function exchange(
+  host: string,
+  port: number,
+  question: string,
+  timeoutMs: number,
+  isEnough: (received: string) => boolean,
+): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = net.connect({ host, port });
     let received = '';
@@ -228,11 +355,10 @@ export function ask(host: string, port: number, question: string, timeoutMs: num
     socket.on('end', () => fail('the connection ended without an answer'));
     socket.on('data', (chunk: string) => {
       received += chunk;
-      const end = received.indexOf('\n');
-      if (end === -1) return;
+      if (!isEnough(received)) return;
       clearTimeout(timer);
       socket.destroy();
-      resolve(received.slice(0, end).replace(/\r$/, ''));
+      resolve(received);
     });
     socket.write(question);
   });
@@ -244,7 +370,10 @@ interface Recipe<Port extends string> {
   /** The listeners' ports inside the container, the usual one first. */
   ports: Record<Port, number>;
   readyLog: RegExp;
-  /** How to know that it answers. An accepted connection proves nothing: Docker's proxy accepts before it. */
+  /**
+   * How to know that it answers, and how its answer begins. An accepted connection proves nothing: Docker's proxy accepts
+   * before it.
+   */
   probe: { port: NoInfer<Port>; question: string; answer: string };
   adjust?(container: GenericContainer): void;
   cleanUp?(): Promise<void>;
@@ -391,9 +520,9 @@ async function untilAnswers(
   const deadline = Date.now() + 20_000;
   for (;;) {
     try {
-      const line = await ask(host, port, question, 1_000);
-      if (line === answer.trimEnd()) return;
-      throw new Error(`${JSON.stringify(line)} came instead of ${JSON.stringify(answer)}`);
+      const came = await exchange(host, port, question, 1_000, ({ length }) => length >= answer.length);
+      if (came.startsWith(answer)) return;
+      throw new Error(`${JSON.stringify(came)} came instead of ${JSON.stringify(answer)}`);
     } catch (error) {
       if (Date.now() > deadline) throw new Error(`${name} does not answer: ${error}`, { cause: error });
       await sleep(20);

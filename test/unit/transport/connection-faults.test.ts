@@ -59,7 +59,7 @@ describe('a codec', () => {
     expect(connection.isClean).toBe(true);
   });
 
-  it.each([undefined, null, 'text', 7, ['text'], {}])(
+  it.each([undefined, null, true, 7, ['text'], {}])(
     'whose encode returns %j sends nothing',
     async (encoded) => {
       const encode = (() => encoded) as unknown as Codec<string, string>['encode'];

@@ -3,10 +3,10 @@ import type { FrameError } from '../../../src/errors.ts';
 import { ByteQueue } from '../../../src/transport/byte-queue.ts';
 import type { Codec } from '../../../src/transport/codec.ts';
 import { delimited } from '../../../src/transport/delimited.ts';
+import { bytesOf } from '../../support/bytes-of.ts';
 
 function wire(codec: Codec, message: Uint8Array | string): Buffer {
-  const encoded = codec.encode(message);
-  return encoded instanceof Uint8Array ? Buffer.from(encoded) : Buffer.concat(encoded);
+  return bytesOf(codec.encode(message));
 }
 
 /** All frames of these chunks, and the error that ended them, if one did. */

@@ -3,12 +3,12 @@ import { FrameError, PulsepoolError } from '../../../src/errors.ts';
 import { ByteQueue } from '../../../src/transport/byte-queue.ts';
 import type { Codec } from '../../../src/transport/codec.ts';
 import { type LengthPrefixedOptions, lengthPrefixed } from '../../../src/transport/length-prefixed.ts';
+import { bytesOf } from '../../support/bytes-of.ts';
 
 const MIB = 1024 * 1024;
 
 function wire(codec: Codec, message: Uint8Array | string): Buffer {
-  const encoded = codec.encode(message);
-  return encoded instanceof Uint8Array ? Buffer.from(encoded) : Buffer.concat(encoded);
+  return bytesOf(codec.encode(message));
 }
 
 function decode(codec: Codec, bytes: Uint8Array): Buffer | undefined {
