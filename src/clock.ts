@@ -7,6 +7,8 @@
 import type { AsyncResource } from 'node:async_hooks';
 // Imported, because the global of the same name is a getter: 20 ns on every acquire.
 import { performance } from 'node:perf_hooks';
+// As that one.
+import { nextTick } from 'node:process';
 import { onAbort } from './abort.ts';
 
 /** A timer that has not fired yet can be cancelled; cancelling twice, or late, does nothing. */
@@ -65,7 +67,7 @@ export const systemClock: Clock = {
   now: () => performance.now(),
   wall: () => Date.now(),
   after: (ms, fn) => (ms > LONGEST_TIMER_MS ? NEVER : new SystemTimer(ms, fn)),
-  soon: (fn) => process.nextTick(fn),
+  soon: (fn) => nextTick(fn),
   turn: (fn) => {
     setImmediate(fn);
   },

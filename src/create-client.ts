@@ -48,13 +48,32 @@ export function assembleClient<In, Out>(
           const openMs = state.until - clock.now();
           announcer.tell('breakerOpened', () => ({ endpoint, error: state.cause, openMs }));
         });
+  const isPlain =
+    options.hooks.onAcquire === undefined &&
+    options.hooks.onRelease === undefined &&
+    options.maxWaiting === Number.POSITIVE_INFINITY &&
+    options.shedAfterMs === Number.POSITIVE_INFINITY &&
+    options.maxUses === Number.POSITIVE_INFINITY;
   const source: LeaseSource<In, Out> = {
     acquireTimeoutMs: options.acquireTimeoutMs,
     // While traces are made, the usual way makes them.
     atOnce: () => (tracer.isOn || roster.state.isDraining ? undefined : roster.lender.lendFresh()),
     // A request gives back by itself what it takes: whoever makes the next one holds nothing.
     acquire: (bounds) => tracer.apart(() => pool.acquire(bounds)),
-    acquireNew: (bounds) => roster.lender.lendNew(bounds),
+    acquireNew: async (bounds) => {
+      const trace = tracer.trace();
+      try {
+        return await roster.lender.lendNew(bounds, trace);
+      } catch (error) {
+        trace?.ended();
+        throw error;
+      }
+    },
+    max: () => roster.state.sizes.max,
+    othersWaiting: () => roster.waiters.size + roster.lender.wishesForNew,
+    explain: (waitedMs) => roster.refusals.late(waitedMs),
+    isPlain: () => isPlain && !tracer.isOn,
+    onShort: (missing) => roster.lender.onShort(missing, undefined),
   };
   let end = (): void => undefined;
   const ids = new Ids(own.correlate?.maxId ?? Number.MAX_SAFE_INTEGER);
@@ -101,10 +120,12 @@ export function assembleClient<In, Out>(
     makeCarrier,
   );
   const acquire: typeof source.acquire = (bounds) => pool.acquire(bounds);
+  roster.onDrain.push(() => requests.close());
   const subscriptions = new Subscriptions<In, Out>({
     acquire,
     probe: options.probe,
     heartbeat: options.heartbeat,
+    budget,
     endpoint,
     retry: options.retry,
     clock,
@@ -127,6 +148,8 @@ export function assembleClient<In, Out>(
     budget,
     breaker,
     timeoutMs: own.timeoutMs,
+    isClosing: () => roster.state.isDraining,
+    makeHold: around.makeHold,
     refusedAsClosed: () => roster.refusals.closed(0),
     clock,
     end: () => end(),

@@ -15,6 +15,7 @@ export type {
   HedgedEvent,
   RetriedEvent,
 } from './client/client-events.ts';
+export { CLIENT_EVENT_NAMES } from './client/client-events.ts';
 export type { ClientStats } from './client/client-stats.ts';
 export type { Correlate } from './client/flights.ts';
 export type { ClientStream, StreamOptions } from './client/stream.ts';

@@ -38,7 +38,7 @@ export interface HeartbeatOptions<In, Out> {
 
 /** How failed dials and requests are repeated: full jitter, uniform in [0, min(capMs, baseMs x 2^n)]. */
 export interface RetryOptions {
-  /** Attempts after the first one. Default: 3. */
+  /** Attempts after the first one; those of a client that are free come on top. Default: 3. */
   readonly retries?: number;
   /** Upper bound of the first delay, in ms. Default: 100. */
   readonly baseMs?: number;

@@ -2,6 +2,7 @@
  * How a call gets to a socket and its reply back: alone on one, or beside others. What a carrier is asked, what it
  * asks, and whom it tells.
  */
+import type { PulsepoolError } from '../errors.ts';
 import type { Lease } from '../pool/lease.ts';
 import type { WaitOptions } from '../pool/waiters.ts';
 import type { Call } from './call.ts';
@@ -12,8 +13,12 @@ export interface Carrier<In, Out> {
   readonly waiting: number;
   /** Sends one attempt of a call that is `waiting`, and tells what became of it, once, unless the call is settled before. */
   start(call: Call<In, Out>): void;
-  /** The caller of a flying call has gone. */
+  /** The caller of a call that waits or flies has gone. */
   abandon(call: Call<In, Out>, why: 'aborted' | 'timeout'): void;
+  /** Whether a second try of a flying call could get another socket than the first. */
+  canHedge(call: Call<In, Out>): boolean;
+  /** Why the time of a waiting call is up; `undefined` when it stands in a queue that tells it by itself. */
+  whyLate(call: Call<In, Out>, at: number): PulsepoolError | undefined;
 }
 
 /** Whom a carrier tells. */
@@ -33,12 +38,26 @@ export interface LeaseSource<In, Out> {
   readonly acquire: (bounds: WaitOptions | undefined) => Promise<Lease<In, Out>>;
   /** A lease on a socket that is opened for it, if there can be one. */
   readonly acquireNew: (bounds: WaitOptions | undefined) => Promise<Lease<In, Out>>;
+  /** As many sockets as the pool may have. */
+  readonly max: () => number;
+  /** Whoever waits for a lease, those of the client included. */
+  readonly othersWaiting: () => number;
+  /** Nothing is to be done, told, bounded or counted between two leases but what `Lease.passOn()` does. */
+  readonly isPlain: () => boolean;
+  /** Why nobody got a socket in so many ms. */
+  readonly explain: (waitedMs: number) => PulsepoolError;
+  /** So many calls wait for each other's sockets. */
+  readonly onShort: (missing: number) => void;
 }
 
-/** What is left of a call's deadline as bounds of a wait; `undefined` when the pool's own limit is no longer. */
-export function boundsOf<In, Out>(call: Call<In, Out>, acquireTimeoutMs: number): WaitOptions | undefined {
-  const { bounds, deadlineAt, triedAt } = call;
-  const leftMs = deadlineAt - triedAt;
+/** What is left of a call's deadline, at `at`, as bounds of a wait; `undefined` when the pool's own limit is no longer. */
+export function boundsOf<In, Out>(
+  call: Call<In, Out>,
+  acquireTimeoutMs: number,
+  at: number = call.triedAt,
+): WaitOptions | undefined {
+  const { bounds, deadlineAt } = call;
+  const leftMs = deadlineAt - at;
   const { priority } = bounds;
   const signal = bounds.waits?.signal ?? bounds.signal ?? bounds.familySignal;
   if (leftMs >= acquireTimeoutMs) {

@@ -7,7 +7,7 @@
 import { Buffer } from 'node:buffer';
 import { isUint8Array } from 'node:util/types';
 import type { Clock } from '../clock.ts';
-import type { Sent } from '../errors.ts';
+import { moreSent, type Sent } from '../errors.ts';
 import type { Lease } from '../pool/lease.ts';
 import type { EncodedFrame } from '../transport/codec.ts';
 import type { Connection } from '../transport/connection.ts';
@@ -26,6 +26,8 @@ export interface ChannelOwner<In, Out> {
   onLost(call: Call<In, Out>, error: unknown): void;
   /** Replies have come, and all that came was looked at. */
   onRoom(channel: Channel<In, Out>, now: number): void;
+  /** A place is free that nothing was sent for. */
+  onPlace(channel: Channel<In, Out>): void;
   /** The socket has ended; its calls are told next. May be told twice. */
   onEnded(channel: Channel<In, Out>): void;
 }
@@ -118,6 +120,18 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
     return this.#lease.isWantedBack;
   }
 
+  /** Whether another call may fly on it, when none does. */
+  get mayGoOn(): boolean {
+    const connection = this.#connection;
+    const isDone = connection.isOpen && !connection.isCongested && !connection.hasPartial;
+    return isDone && connection.isFramed && !this.#lease.isWantedBack;
+  }
+
+  /** The lease goes on with another call, which has waited for so long, in ms. */
+  passOn(waitedMs: number, now: number): void {
+    this.#lease.passOn(waitedMs, now);
+  }
+
   /** How long nothing has come while replies are due, in ms; 0 while none is. */
   silentMs(now: number): number {
     if (this.dueSince === undefined) return 0;
@@ -141,14 +155,18 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
 
   #take(call: Call<In, Out>): boolean {
     let encoded: EncodedFrame;
+    // Its place is taken while the user's code runs, which may call in again.
+    this.reserved += 1;
     try {
       encoded = this.#connection.encode(this.#flights.prepare(call));
     } catch (error) {
+      this.reserved -= 1;
       this.#flights.drop(call);
       this.#owner.onLost(call, asFrameError(error, 'bad-message'));
       this.#settleRoom();
       return false;
     }
+    this.reserved -= 1;
     // A hook or a codec of the user's may have ended the call, or the connection; or that had ended before.
     if (call.state === 'settled') {
       this.#flights.drop(call);
@@ -175,7 +193,8 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
   }
 
   sentOf(batch: Batch | undefined): Sent {
-    return this.#connection.sent(batch?.mark);
+    // What waits behind other bytes keeps its place, and leaves when these have.
+    return batch?.mark === undefined ? 'none' : moreSent('maybe', this.#connection.sent(batch.mark));
   }
 
   destroy(why: 'aborted' | 'timeout'): void {
@@ -234,6 +253,7 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
       else if (isUint8Array(piece)) out.push(piece);
       else out.push(...piece);
     }
+    const wasDropped = this.#flights.size < before + calls.length;
     if (this.#flights.size === before) {
       this.#settleRoom();
       return;
@@ -247,11 +267,12 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
     batch.mark = this.#connection.nextMark;
     const mark = this.#connection.post(out === undefined ? text : joined(out), now);
     batch.mark = mark;
+    if (wasDropped) this.#settleRoom();
   }
 
   /** Nothing came, but what was to be sent is not. */
   #settleRoom(): void {
-    if (this.isOpen && this.inFlight === 0) this.#owner.onRoom(this, this.#clock.now());
+    if (this.isOpen) this.#owner.onPlace(this);
   }
 
   // ---- in ------------------------------------------------------------------------------------------------

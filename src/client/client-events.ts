@@ -13,7 +13,7 @@ export interface RetriedEvent {
    */
   readonly how: 'again' | 'fresh' | 'later';
   readonly waitMs: number;
-  /** Failed attempts so far, this one included, and one. */
+  /** How many attempts have been made, the failed one included. */
   readonly attempts: number;
 }
 

@@ -15,7 +15,7 @@ export interface ClientStats {
   readonly waiting: number;
   readonly succeeded: number;
   readonly failed: number;
-  /** Requests whose deadline passed. */
+  /** Requests whose deadline passed, or would have before they could be sent again. */
   readonly timedOut: number;
   /** Requests whose signal was aborted. */
   readonly cancelled: number;

@@ -2,7 +2,7 @@
  * The client as callers see it: requests under one deadline, repeated where that is safe, on sockets of a pool. How they
  * get there is the carriers' business.
  */
-import type { Clock } from '../clock.ts';
+import type { Clock, TimerHold } from '../clock.ts';
 import { DeadlineError, type PulsepoolError } from '../errors.ts';
 import { checkBoolean, checkCall, checkDuration, checkOneOf, invalidOption } from '../option-check.ts';
 import type { Announcer } from '../pool/announcer.ts';
@@ -55,6 +55,10 @@ export interface ClientParts<In, Out> {
   readonly budget: RetryBudget;
   readonly breaker: Breaker | undefined;
   readonly timeoutMs: number;
+  /** The pool is closed or closing, by whoever's hand. */
+  readonly isClosing: () => boolean;
+  /** Keeps the process alive while the client closes. */
+  readonly makeHold: () => Pick<TimerHold, 'take' | 'drop' | 'end'>;
   /** What callers of a closed client are told. */
   readonly refusedAsClosed: () => PulsepoolError;
   readonly clock: Clock;
@@ -89,10 +93,11 @@ export class Client<In, Out> implements AsyncDisposable {
    *
    * @throws DeadlineError when `timeoutMs` has passed; AcquireError when no socket could be had; FrameError when the
    *   message can't be encoded; ConnectionError when the connection was lost; PulsepoolError `ERR_CIRCUIT_OPEN` while the
-   *   breaker is open; `signal.reason` when aborted. `error.earlier` tells of the attempts before the last one.
+   *   breaker is open, `ERR_HOOK` when `retryAfter` threw; `signal.reason` when aborted. `error.earlier` tells of the
+   *   attempts before the last one.
    */
   request(message: In, options?: ClientRequestOptions): Promise<Out> {
-    if (this.#closing !== undefined || options !== undefined)
+    if (this.#parts.isClosing() || options !== undefined)
       return this.#requestWithin(message, options, undefined);
     return this.#requests.send(message, undefined, this.#timeoutMs);
   }
@@ -103,7 +108,7 @@ export class Client<In, Out> implements AsyncDisposable {
     options: ClientRequestOptions | undefined,
     family: Family | undefined,
   ): Promise<Out> {
-    if (this.#closing !== undefined) throw this.#parts.refusedAsClosed();
+    if (this.#parts.isClosing()) throw this.#parts.refusedAsClosed();
     if (options !== undefined) checkRequest(options);
     family?.check();
     const timeoutMs = Math.min(
@@ -169,7 +174,7 @@ export class Client<In, Out> implements AsyncDisposable {
     onFrame: (frame: Out) => unknown,
     options: SubscribeOptions = {},
   ): Subscription<In, Out> {
-    if (this.#closing !== undefined) throw this.#parts.refusedAsClosed();
+    if (this.#parts.isClosing()) throw this.#parts.refusedAsClosed();
     checkCall('subscribe()', options, SUBSCRIBE_KEYS);
     const { onLost, onRestored } = options;
     for (const [name, value] of Object.entries({ onFrame, onLost, onRestored })) {
@@ -215,8 +220,9 @@ export class Client<In, Out> implements AsyncDisposable {
   }
 
   /**
-   * Closes the client and its pool. Subscriptions end first. New requests are refused at once; those under way go on, and nothing is repeated any
-   * more; at the deadline sockets end by force. Calling it again returns the same promise.
+   * Closes the client and its pool. Subscriptions end first. New requests are refused at once; those on a socket go on, those
+   * that wait get one while sockets last, and nothing is repeated any more; at the deadline sockets end by force. Calling it
+   * again returns the same promise.
    *
    * Resolves when every socket has closed, and no handler of a subscription runs any more, for which it waits no longer
    * than for leases. Never rejects, except for a bad option.
@@ -234,11 +240,15 @@ export class Client<In, Out> implements AsyncDisposable {
   }
 
   async #close(options: CloseOptions | undefined): Promise<CloseReport> {
-    const quiet = this.#parts.subscriptions.close(closeTimeout(options));
-    const closing = this.pool.close(options);
-    this.#requests.close();
-    const report = await closing;
+    const timeoutMs = closeTimeout(options);
+    // The pool's own hold ends with the pool, and a handler may run for longer.
+    const hold = this.#parts.makeHold();
+    hold.take();
+    const quiet = this.#parts.subscriptions.close(timeoutMs);
+    const report = await this.pool.close(options);
     await quiet;
+    hold.drop();
+    hold.end();
     this.#parts.subscriptions.end();
     this.#requests.end();
     this.#parts.end();

@@ -1,8 +1,14 @@
 /**
- * One call at a time on a socket: each takes a lease of the pool's, in the pool's own queue, and gives it back when its
+ * One call at a time on a socket. A call takes a lease of the pool's, in the pool's own queue, and gives it back when its
  * reply has come. A caller who goes before that ends the socket, since the reply could come later.
+ *
+ * While all sockets are in our hands, calls stand in a line of ours, and the next one flies on the socket whose reply has
+ * just come: giving a lease back only to take it again is a third of what such a call costs. The pool's queue, with its
+ * priorities, bounds and hooks, is not passed over: as soon as anybody needs it, or a socket is lost or wanted back, the
+ * whole line joins it.
  */
 import type { Clock } from '../clock.ts';
+import type { PulsepoolError } from '../errors.ts';
 import type { Lease } from '../pool/lease.ts';
 import type { Call } from './call.ts';
 import { boundsOf, type Carrier, type CarrierOwner, type LeaseSource } from './carrier.ts';
@@ -16,14 +22,23 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
   readonly #clock: Clock;
   readonly #owner: CarrierOwner<In, Out>;
   readonly #turnEnd: TurnEnd;
+  // First come, first served. While anybody stands in it, all sockets fly calls of ours and the pool's queue is empty, or
+  // a socket that comes back finds that it is not.
+  readonly #line: Set<Call<In, Out>> = new Set();
   #flying = 0;
-  waiting = 0;
+  #asking = 0;
+  // Of the channel that is being given the next call: it may tell of room before it has it.
+  #isPassing = false;
 
   constructor(source: LeaseSource<In, Out>, clock: Clock, owner: CarrierOwner<In, Out>) {
     this.#source = source;
     this.#clock = clock;
     this.#owner = owner;
     this.#turnEnd = new TurnEnd(clock, () => false);
+  }
+
+  get waiting(): number {
+    return this.#asking + this.#line.size;
   }
 
   start(call: Call<In, Out>): void {
@@ -33,31 +48,79 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
         this.#fly(call, lease, call.triedAt);
         return;
       }
+      if (this.#mayStand(call)) {
+        this.#line.add(call);
+        this.#source.onShort(this.#line.size);
+        return;
+      }
     }
+    this.#dissolve();
+    this.#ask(call, call.triedAt);
+  }
+
+  abandon(call: Call<In, Out>, why: 'aborted' | 'timeout'): void {
+    if (call.flight === undefined) this.#line.delete(call);
+    else call.flight.destroy(why);
+  }
+
+  canHedge(): boolean {
+    return true;
+  }
+
+  whyLate(call: Call<In, Out>, at: number): PulsepoolError | undefined {
+    return this.#line.has(call) ? this.#source.explain(at - call.triedAt) : undefined;
+  }
+
+  /** Nothing is to be had from the pool, and nothing but its own deadline bounds the wait. */
+  #mayStand({ bounds, deadlineAt, triedAt }: Call<In, Out>): boolean {
+    const { acquireTimeoutMs, isPlain, max, othersWaiting } = this.#source;
+    return (
+      this.#flying >= max() &&
+      deadlineAt - triedAt <= acquireTimeoutMs &&
+      (bounds.priority ?? 0) === 0 &&
+      othersWaiting() === 0 &&
+      isPlain()
+    );
+  }
+
+  #next(): Call<In, Out> | undefined {
+    for (const call of this.#line) {
+      this.#line.delete(call);
+      return call;
+    }
+    return undefined;
+  }
+
+  #ask(call: Call<In, Out>, at: number): void {
     const { acquire, acquireNew, acquireTimeoutMs } = this.#source;
-    this.waiting += 1;
-    const bounds = boundsOf(call, acquireTimeoutMs);
+    this.#asking += 1;
+    const bounds = boundsOf(call, acquireTimeoutMs, at);
     const asked = call.mustBeFresh ? acquireNew(bounds) : acquire(bounds);
     asked.then(
       (lease) => {
-        this.waiting -= 1;
-        const at = Math.floor(this.#clock.now());
-        if (call.state === 'waiting' && at < call.deadlineAt) {
-          this.#fly(call, lease, at);
+        this.#asking -= 1;
+        const grantedAt = Math.floor(this.#clock.now());
+        if (call.state === 'waiting' && grantedAt < call.deadlineAt) {
+          this.#fly(call, lease, grantedAt);
           return;
         }
         lease.release();
         if (call.state === 'waiting') this.#owner.onLost(call, undefined);
       },
       (error: unknown) => {
-        this.waiting -= 1;
+        this.#asking -= 1;
         if (call.state === 'waiting') this.#owner.onLost(call, error);
       },
     );
   }
 
-  abandon(call: Call<In, Out>, why: 'aborted' | 'timeout'): void {
-    call.flight?.destroy(why);
+  /** The line is no place to wait any more: whoever stands in it joins the pool's queue, in the same order. */
+  #dissolve(): void {
+    if (this.#line.size === 0) return;
+    const calls = [...this.#line];
+    this.#line.clear();
+    const at = Math.floor(this.#clock.now());
+    for (const call of calls) this.#ask(call, at);
   }
 
   #fly(call: Call<In, Out>, lease: Lease<In, Out>, at: number): void {
@@ -78,8 +141,32 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
     this.#owner.onLost(call, error);
   }
 
-  onRoom(channel: Channel<In, Out>): void {
+  onRoom(channel: Channel<In, Out>, now: number): void {
+    if (channel.inFlight > 0 || this.#isPassing) return;
+    this.#isPassing = true;
+    this.#passOn(channel, now);
+    this.#isPassing = false;
     if (channel.inFlight === 0) this.#giveBack(channel);
+  }
+
+  /** Has it carry the next call, if it may. */
+  #passOn(channel: Channel<In, Out>, now: number): void {
+    const at = Math.floor(now);
+    while (channel.inFlight === 0 && channel.mayGoOn && this.#source.othersWaiting() === 0) {
+      const call = this.#next();
+      if (call === undefined) return;
+      if (at >= call.deadlineAt) {
+        this.#owner.onLost(call, undefined);
+        continue;
+      }
+      channel.passOn(at - call.triedAt, now);
+      call.flownAt = at;
+      channel.add(call);
+    }
+  }
+
+  onPlace(channel: Channel<In, Out>): void {
+    this.onRoom(channel, this.#clock.now());
   }
 
   onEnded(channel: Channel<In, Out>): void {
@@ -93,5 +180,6 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
     channel.isGivenBack = true;
     this.#flying -= 1;
     channel.release();
+    this.#dissolve();
   }
 }

@@ -13,6 +13,8 @@ export interface PulseParts<In, Out> {
   readonly heartbeat: Heartbeat;
   readonly probe: { readonly ping: In; readonly isPong: (frame: Out) => boolean };
   readonly endpoint: string;
+  /** A ping was not answered in time. */
+  readonly onMissed: () => void;
 }
 
 // Its answer does not count as a reply: the lease is never given back.
@@ -50,7 +52,9 @@ export class Pulse<In, Out> implements HeartbeatTarget {
   }
 
   onMissed(): void {
-    // The next one decides. The pool tells of its own sockets; of this one the subscriber is told when it is lost.
+    // The next one decides, at the expense of what requests may repeat. The pool tells of its own sockets; of this one
+    // the subscriber is told when it is lost.
+    this.#parts.onMissed();
   }
 
   onDead(missed: number): void {

@@ -59,8 +59,8 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
   readonly #live: LiveCalls<In, Out>;
   // Second tries among those that are live.
   #seconds = 0;
-  // The socket whose end the breaker has last learned of: it counts once, however many calls flew on it.
-  #blamed = 0;
+  // What the breaker has last learned of, a socket by its number: its end counts once, however many calls flew on it.
+  #blamed: unknown;
   #isClosing = false;
 
   constructor(parts: RequestsParts<Out>, makeCarrier: (owner: CarrierOwner<In, Out>) => Carrier<In, Out>) {
@@ -87,7 +87,7 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
       const now = this.#clock.now();
       // Whole ms, and never too soon.
       const at = Math.floor(now);
-      const call = new Call(message, at, at + Math.ceil(timeoutMs), bounds, resolve, reject);
+      const call = new Call(message, at, Math.ceil(now + timeoutMs), bounds, resolve, reject);
       call.sample = this.#counters.begin(now, at);
       if (bounds !== undefined) this.#bound(call, bounds);
       this.#live.add(call);
@@ -157,7 +157,7 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
     const { past } = call;
     const openForMs = breaker.openForMs(at);
     const error = circuitOpenError(endpoint, openForMs, breaker.cause);
-    if (past === undefined || this.#isClosing || !wasRepeated(past)) {
+    if (past === undefined || this.#isClosing) {
       this.#fail(call, error);
       return;
     }
@@ -180,9 +180,11 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
         waitMs = retryAfter(reply);
       } catch (error) {
         // Not let through: the connection would be ended for it.
-        this.#fail(call, retryAfterThrew(error));
+        if (!hasGone(call)) this.#fail(call, retryAfterThrew(error));
         return;
       }
+      // The hook may have aborted it.
+      if (hasGone(call)) return;
       if (waitMs !== undefined) {
         if (isWait(waitMs)) this.#onRefusal(call, reply, waitMs, now);
         else this.#fail(call, retryAfterGave(waitMs));
@@ -362,6 +364,8 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
     hedge.at = Number.POSITIVE_INFINITY;
     const { announcer, breaker, budget } = this.#parts;
     if (call.state !== 'flying' || this.#isClosing || (breaker?.openForMs(at) ?? 0) > 0) return;
+    // What can't be sent must not be paid for.
+    if (!this.#carrier.canHedge(call)) return;
     if (!budget.tryWithdraw(at)) {
       this.#counters.retriesRefused += 1;
       return;
@@ -445,7 +449,6 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
       this.#leaveToTwin(call, nothing, Math.floor(this.#clock.now()));
       return;
     }
-    shareSent(call);
     this.#forget(call);
     this.#dropTwin(call);
     const { past } = call;
@@ -474,12 +477,13 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
     }
     if (call.hedge?.isSecond === true) return;
     // Who waits in a queue is told by the queue, which knows why, and has the same limit.
-    if (call.state === 'waiting' && at - call.deadlineAt < STALLED_MS) {
+    const late = call.state === 'waiting' ? this.#carrier.whyLate(call, at) : undefined;
+    if (call.state === 'waiting' && late === undefined && at - call.deadlineAt < STALLED_MS) {
       this.#live.watchAt(at + STALLED_MS);
       return;
     }
     const past = spend(call, at);
-    this.#expire(call, call.hedge?.parked?.error ?? past.errors.at(-1), at);
+    this.#expire(call, late ?? call.hedge?.parked?.error ?? past.errors.at(-1), at);
   }
 
   /** Its time is up, or would be before it could be sent again: told and counted here, and nowhere else. */
@@ -508,14 +512,15 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
     const { state } = call;
     this.#learn(call, 'unknown', 0, undefined);
     this.#forget(call);
-    if (state === 'flying') this.#carrier.abandon(call, why);
-    else if (state === 'waiting') call.bounds.waits?.abort();
+    if (state === 'resting') return;
+    this.#carrier.abandon(call, why);
+    if (state === 'waiting') call.bounds.waits?.abort();
   }
 
   #forget(call: Call<In, Out>): void {
     call.settle();
     this.#live.remove(call);
-    if (call.hedge !== undefined && call.hedge.isSecond) this.#seconds -= 1;
+    if (call.hedge?.isSecond === true) this.#seconds -= 1;
     if (call.deafen !== undefined) call.deafen();
     if (call.past !== undefined) call.past.timer?.cancel();
   }
@@ -528,10 +533,16 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
    */
   #isNews(error: unknown): boolean {
     if (!isTheServers(error)) return false;
-    if (!(error instanceof ConnectionError)) return true;
-    if (hasDied(error) && error.reused && !error.firstByte) return false;
-    if (error.connectionId === this.#blamed) return false;
-    this.#blamed = error.connectionId;
+    const isOfSocket = error instanceof ConnectionError;
+    if (isOfSocket && hasDied(error) && error.reused && !error.firstByte) return false;
+    // A failed dial is told to each caller with the same cause, and so is garbage to each call.
+    const culprit = isOfSocket
+      ? error.connectionId
+      : error instanceof PulsepoolError
+        ? (error.cause ?? error)
+        : error;
+    if (culprit === this.#blamed) return false;
+    this.#blamed = culprit;
     return true;
   }
 }
@@ -544,11 +555,6 @@ function isOfTheDeadline<In, Out>(call: Call<In, Out>, error: unknown, at: numbe
 /** Whether the peer or the network has ended the connection. */
 function hasDied(error: PulsepoolError): boolean {
   return error.code === 'ERR_CONNECTION_LOST' || error.code === 'ERR_SERVER_FULL';
-}
-
-/** Whether the present attempt is not the first. */
-function wasRepeated({ freeTries, retries, wasFresh }: Past): boolean {
-  return wasFresh || retries + freeTries > 0;
 }
 
 /** What `retryAfter` may return beside `undefined`. */
@@ -577,12 +583,18 @@ function shareSent<In, Out>(first: Call<In, Out>): void {
   past.sent = moreSent(past.sent, moreSent(second.past?.sent ?? 'none', sentOf(second)));
 }
 
+// Apart, so that the compiler does not think that nothing happens in a hook.
+function hasGone<In, Out>(call: Call<In, Out>): boolean {
+  return call.state === 'settled';
+}
+
 function sentOf<In, Out>(call: Call<In, Out>): Sent {
   return call.flight?.sentOf(call.batch) ?? 'none';
 }
 
+/** How many attempts were made, the present one included. */
 function attemptsOf<In, Out>({ past }: Call<In, Out>): number {
-  return 1 + (past === undefined ? 0 : past.errors.length);
+  return past === undefined ? 1 : 1 + past.retries + past.freeTries + (past.wasFresh ? 1 : 0);
 }
 
 /** Whether an error is of the server's or the network's making, as far as the breaker is concerned. */

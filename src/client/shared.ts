@@ -6,7 +6,7 @@
  * A socket is held while anything flies on it, and given back when nothing does: so it is pinged, retired and replaced
  * by the pool as any other.
  */
-import type { Clock, ProcessHold } from '../clock.ts';
+import type { Clock, ProcessHold, Timer } from '../clock.ts';
 import { AcquireError, type PoolCounts, type PulsepoolError } from '../errors.ts';
 import type { Lease } from '../pool/lease.ts';
 import { type WaitBounds, type Waiter, Waiters } from '../pool/waiters.ts';
@@ -64,6 +64,7 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
   readonly #turnEnd: TurnEnd;
   #roundTripMs = 0;
   #isServing = false;
+  #look: Timer | undefined;
 
   constructor(parts: SharedParts<In, Out>, owner: CarrierOwner<In, Out>) {
     this.#parts = parts;
@@ -120,12 +121,51 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     else {
       this.#wait(call, this.#waiters);
       this.#ask();
+      this.#armLook();
     }
+  }
+
+  /**
+   * What makes a socket fit again is not always a reply: it has drained, the pool does not want it back any more, or
+   * there may be more of them. While anybody waits, that is looked for.
+   */
+  #armLook(): void {
+    if (this.#look !== undefined || this.#waiters.size === 0) return;
+    const { clock } = this.#parts;
+    // One turn, as for every verdict that follows a timer.
+    this.#look = clock.after(SLOW_MS, () => clock.turn(() => this.#lookAround()));
+  }
+
+  #lookAround(): void {
+    this.#look = undefined;
+    for (const channel of [...this.#channels]) {
+      const isFit = (): boolean => this.#isFit(channel) || this.#leastSilent() === channel;
+      if (!channel.isGivenBack) this.#fill(channel, this.#waiters, isFit);
+    }
+    this.#trim();
+    this.#ask();
+    this.#armLook();
   }
 
   abandon(call: Call<In, Out>): void {
     const channel = call.flight;
     channel?.abandon();
+  }
+
+  canHedge({ flight }: Call<In, Out>): boolean {
+    if (this.#apartFrom(flight) !== undefined) return true;
+    // One socket is opened at a time: it has places for many.
+    return this.#apart === 0 && this.#channels.length + this.#asks.length < this.#parts.max();
+  }
+
+  #apartFrom(avoid: Flight | undefined): Channel<In, Out> | undefined {
+    return this.#channels.find(
+      (channel) => channel !== avoid && channel.inFlight < this.#parts.maxInFlight && this.#isFit(channel),
+    );
+  }
+
+  whyLate(): undefined {
+    return undefined;
   }
 
   // ---- which socket --------------------------------------------------------------------------------------
@@ -149,7 +189,7 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     // Most of its places are taken by replies that nobody waits for and that do not come: it is left to run dry.
     if (channel.abandoned * 2 > this.#parts.maxInFlight) return false;
     if (this.#isOwed(channel)) return false;
-    return channel.silentMs(this.#parts.clock.now()) <= this.#slowMs;
+    return channel.silentMs(this.#parts.clock.now()) <= this.#slowMs();
   }
 
   /** Somebody who wants a socket for himself would wait for ever: the youngest is left to run dry, and given back. */
@@ -157,7 +197,7 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     return this.#parts.othersWaiting() > this.#asks.length + this.#apart && channel === this.#channels.at(-1);
   }
 
-  get #slowMs(): number {
+  #slowMs(): number {
     return Math.max(SLOW_MS, SLOW_ROUND_TRIPS * this.#roundTripMs);
   }
 
@@ -210,7 +250,7 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     queue.wait(bounds, undefined).then(
       (channel) => {
         channel.reserved -= 1;
-        const at = this.#now;
+        const at = this.#now();
         if (call.state === 'waiting' && at < call.deadlineAt) {
           this.#fly(call, channel, at);
           return;
@@ -224,12 +264,12 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     );
   }
 
-  get #now(): number {
+  #now(): number {
     return Math.floor(this.#parts.clock.now());
   }
 
   /** How many sockets those who wait would fill. */
-  get #useful(): number {
+  #useful(): number {
     return Math.ceil(this.#waiters.size / this.#parts.maxInFlight);
   }
 
@@ -237,7 +277,7 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
   #ask(): void {
     const { max, source } = this.#parts;
     while (
-      this.#asks.length < this.#useful &&
+      this.#asks.length < this.#useful() &&
       this.#channels.length + this.#asks.length + this.#apart < max()
     ) {
       const ask = new AbortController();
@@ -274,7 +314,7 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
 
   /** Takes back what was asked for and would not be filled. */
   #trim(): void {
-    while (this.#asks.length > this.#useful) this.#asks.pop()?.abort();
+    while (this.#asks.length > this.#useful()) this.#asks.pop()?.abort();
   }
 
   /** No socket can be had. Who waits for one that is taken goes on waiting. */
@@ -333,10 +373,10 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
 
   /** A second try, which must not wait behind the first. */
   #startApart(call: Call<In, Out>, avoid: Flight): void {
-    const { acquireTimeoutMs, maxInFlight, source } = this.#parts;
-    for (const channel of this.#channels) {
-      if (channel === avoid || channel.inFlight >= maxInFlight || !this.#isFit(channel)) continue;
-      this.#fly(call, channel);
+    const { acquireTimeoutMs, source } = this.#parts;
+    const other = this.#apartFrom(avoid);
+    if (other !== undefined) {
+      this.#fly(call, other);
       return;
     }
     if (this.#channels.length >= this.#parts.max()) {
@@ -349,7 +389,7 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
       (lease) => {
         this.#apart -= 1;
         const channel = this.#open(lease);
-        const at = this.#now;
+        const at = this.#now();
         if (channel === undefined || at >= call.deadlineAt) {
           if (call.state === 'waiting') this.#owner.onLost(call, this.#misfit?.());
         } else if (call.state === 'waiting') this.#fly(call, channel, at);
@@ -442,6 +482,10 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     this.#owner.onLost(call, error);
   }
 
+  onPlace(channel: Channel<In, Out>): void {
+    if (!this.#isServing) this.#serve(channel);
+  }
+
   onRoom(channel: Channel<In, Out>, now: number): void {
     const { postedAt } = channel;
     if (postedAt > 0) {
@@ -453,7 +497,7 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
       this.#isServing = true;
       this.#serve(channel);
       this.#isServing = false;
-      if (this.#waiters.size > 0) this.#ask();
+      this.#askSoon();
     } else this.#giveBack(channel);
   }
 
@@ -467,6 +511,7 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
   end(): void {
     // A net, as that of the requests.
     this.#rejectAll(() => closedError(this.#parts.endpoint));
+    this.#look?.cancel();
     this.#waiters.end();
     this.#newcomers.end();
   }

@@ -3,6 +3,7 @@
  */
 import type { Clock, RandomSource } from '../clock.ts';
 import { Heartbeat, type HeartbeatSettings } from '../heartbeat/heartbeat.ts';
+import type { RetryBudget } from '../retry/budget.ts';
 import type { PulseParts } from './pulse.ts';
 import { type SubscribeOptions, Subscription, type SubscriptionParts } from './subscription.ts';
 
@@ -11,6 +12,8 @@ export interface SubscriptionsParts<In, Out> extends Omit<SubscriptionParts<In, 
   /** Nothing is pinged without it. */
   readonly probe: PulseParts<In, Out>['probe'] | undefined;
   readonly heartbeat: HeartbeatSettings;
+  /** Shared with requests. */
+  readonly budget: RetryBudget;
   readonly clock: Clock;
   readonly random: RandomSource;
 }
@@ -22,10 +25,13 @@ export class Subscriptions<In, Out> {
   readonly #open: Set<Subscription<In, Out>> = new Set();
 
   constructor(parts: SubscriptionsParts<In, Out>) {
-    const { clock, endpoint, probe, random } = parts;
+    const { budget, clock, endpoint, probe, random } = parts;
     // That our own loop was blocked is told by the pool, which notices it as well.
     this.#heartbeat = new Heartbeat(parts.heartbeat, clock, random, () => undefined);
-    const pulse = probe === undefined ? undefined : { heartbeat: this.#heartbeat, probe, endpoint };
+    const pulse =
+      probe === undefined
+        ? undefined
+        : { heartbeat: this.#heartbeat, probe, endpoint, onMissed: () => budget.withdraw(clock.now()) };
     this.#parts = { ...parts, pulse };
   }
 

@@ -26,7 +26,11 @@ export interface HandshakeParts<In, Out> {
 }
 
 // The lease of a handshake goes back to nobody: the connection is looked at when onConnect has returned.
-const NOWHERE = { takeBack: (): void => undefined, isWantedBack: (): boolean => false };
+const NOWHERE = {
+  takeBack: (): void => undefined,
+  isWantedBack: (): boolean => false,
+  passOn: (): void => undefined,
+};
 
 /**
  * Runs `onConnect`. Whatever goes wrong, the connection is destroyed.

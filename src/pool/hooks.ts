@@ -46,7 +46,11 @@ export interface HooksParts<In, Out> {
 }
 
 // A hook's lease goes back to nobody: the connection is looked at when the hook has returned.
-const NOWHERE = { takeBack: (): void => undefined, isWantedBack: (): boolean => false };
+const NOWHERE = {
+  takeBack: (): void => undefined,
+  isWantedBack: (): boolean => false,
+  passOn: (): void => undefined,
+};
 
 // Why a hook is not waited for any longer.
 const LOST = new Error('its socket has closed');

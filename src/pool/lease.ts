@@ -16,6 +16,8 @@ export interface LeaseHome<In, Out> {
   takeBack(slot: Slot<In, Out>, use: number): void;
   /** Whether whoever could hold it for ever should give it back as soon as possible. */
   isWantedBack(slot: Slot<In, Out>): boolean;
+  /** Counts as if the lease had come back and was lent again, to somebody who had waited for so long. */
+  passOn(slot: Slot<In, Out>, waitedMs: number, now: number): void;
 }
 
 type LeaseState = 'active' | 'released' | 'destroyed' | 'detached';
@@ -169,6 +171,11 @@ export class Lease<In, Out> implements AsyncDisposable {
     const connection = this.keep();
     connection.share(sink);
     return connection;
+  }
+
+  /** @internal It goes on with another request of the same client, which has waited for so long, in ms. */
+  passOn(waitedMs: number, now: number): void {
+    this.#home.passOn(this.#slot, waitedMs, now);
   }
 
   /** @internal The pool would rather have it back: it closes, is suspended, or is to replace the socket. */

@@ -42,6 +42,7 @@ export interface LenderOwner<In, Out> {
 /** What a lender works with. */
 export interface LenderParts<In, Out> {
   readonly maxUses: number;
+  readonly acquireTimeoutMs: number;
   readonly retry: { readonly retries: number };
   readonly clock: Clock;
   readonly hold: ProcessHold;
@@ -67,6 +68,7 @@ const PATIENCE_MS = 100;
 interface NewcomerWish<In, Out> {
   readonly resolve: (lease: Lease<In, Out>) => void;
   readonly reject: (reason: unknown) => void;
+  readonly trace: Trace | undefined;
   /** Takes away what was armed for it. */
   release: () => void;
 }
@@ -136,7 +138,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     // Nothing to lend, nothing to check and no place for another: the usual case of a busy pool.
     if (phase === 'serving' && tally.count('leased') >= sizes.max) {
       const lease = this.#waiters.wait(options, trace);
-      if (this.#waiters.size > 0) this.#onShort(this.#waiters.size, trace);
+      if (this.#waiters.size > 0) this.onShort(this.#waiters.size, trace);
       return lease;
     }
     const { refusals } = this.#parts;
@@ -149,7 +151,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     // With all places open, those that no lease holds serve somebody soon: whoever else waits is short of a socket.
     if (phase === 'serving' && tally.open >= sizes.max) {
       const missing = this.#waiters.size - (sizes.max - tally.count('leased'));
-      if (missing > 0 && this.#waiters.size > 0) this.#onShort(missing, trace);
+      if (missing > 0 && this.#waiters.size > 0) this.onShort(missing, trace);
     }
     return lease;
   }
@@ -191,20 +193,21 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
    * A lease on a socket that is opened for it: one at rest gives up its place if need be. When all are leased, the next
    * one to come back must do, which at least is alive. Its signal must not be aborted yet.
    */
-  lendNew(options: WaitOptions | undefined): Promise<Lease<In, Out>> {
+  lendNew(options: WaitOptions | undefined, trace: Trace | undefined): Promise<Lease<In, Out>> {
     const { phase, shelf, sizes, tally } = this.#state;
-    if (phase === 'draining' || tally.count('leased') >= sizes.max) return this.wait(options, undefined);
+    if (phase === 'draining' || tally.count('leased') >= sizes.max) return this.wait(options, trace);
     return new Promise((resolve, reject) => {
-      const wish: NewcomerWish<In, Out> = { resolve, reject, release: () => undefined };
+      const wish: NewcomerWish<In, Out> = { resolve, reject, trace, release: () => undefined };
       this.#forNew.push(wish);
-      if (options !== undefined) this.#boundWish(wish, options);
+      this.#boundWish(wish, options ?? {});
       const { bottom } = shelf;
       if (tally.total >= sizes.max && bottom !== undefined) this.#owner.end(bottom, 'surplus');
       this.#owner.grow();
     });
   }
 
-  #boundWish(wish: NewcomerWish<In, Out>, { signal, timeoutMs }: WaitOptions): void {
+  #boundWish(wish: NewcomerWish<In, Out>, bounds: WaitOptions): void {
+    const { signal, timeoutMs = this.#parts.acquireTimeoutMs } = bounds;
     const since = this.#clock.now();
     const giveUp = (reason: () => unknown): void => {
       const at = this.#forNew.indexOf(wish);
@@ -215,14 +218,11 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     };
     const late = (): unknown => this.#parts.refusals.lateForNew(this.#clock.now() - since);
     const deafen = signal === undefined ? undefined : onAbort(signal, () => giveUp(() => signal.reason));
-    const timer =
-      timeoutMs === undefined
-        ? undefined
-        : // One turn, as for all who wait.
-          this.#clock.after(timeoutMs, () => this.#clock.turn(() => giveUp(late)));
+    // One turn, as for all who wait.
+    const timer = this.#clock.after(timeoutMs, () => this.#clock.turn(() => giveUp(late)));
     wish.release = () => {
       deafen?.();
-      timer?.cancel();
+      timer.cancel();
     };
   }
 
@@ -255,8 +255,8 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     if (this.#waiters.size === 0) this.#owner.onDrained();
   }
 
-  /** Somebody waits for a lease of somebody else's. */
-  #onShort(missing: number, trace: Trace | undefined): void {
+  /** So many wait for leases of somebody else's. */
+  onShort(missing: number, trace: Trace | undefined): void {
     const { counters } = this.#state;
     const weight = counters.countShort();
     if (weight > 0) counters.demand.short(missing, this.#clock.now(), weight);
@@ -434,6 +434,16 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     state.isShared = false;
   }
 
+  passOn({ state }: Slot<In, Out>, waitedMs: number, now: number): void {
+    if (state.name !== 'leased') return;
+    const { counters } = this.#state;
+    if (state.weight > 0) counters.hold.record(now - state.lentAt, now, state.weight);
+    state.lentAt = now;
+    state.weight = counters.countAcquired();
+    counters.waited += 1;
+    if (state.weight > 0) counters.wait.record(waitedMs, now, state.weight);
+  }
+
   isWantedBack(slot: Slot<In, Out>): boolean {
     const { phase, sizes, tally } = this.#state;
     return slot.mustGo || phase === 'suspended' || tally.open > sizes.max;
@@ -498,7 +508,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   #giveNew(slot: Slot<In, Out>, connection: Connection<In, Out>): void {
     const wish = this.#forNew.shift();
     wish?.release();
-    this.#lendPrepared(slot, connection, undefined).then(
+    this.#lendPrepared(slot, connection, wish?.trace).then(
       (lease) => {
         if (lease !== undefined) wish?.resolve(lease);
         // Its hook failed, or it ended on the way.

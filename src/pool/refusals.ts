@@ -77,17 +77,24 @@ export class Refusals<In, Out> {
     const { clock, state } = this.#parts;
     state.counters.timedOut += 1;
     const holding = waiter.trace?.heldBefore() ?? [];
+    const story = { ...this.#storyOfLate(clock.now() - waiter.since), holding: holding.length };
+    this.#tell(waiter, acquireTimeoutError(story));
+  }
+
+  /** The time of somebody is up who waited for a socket in a line of his own. */
+  late(waitedMs: number): AcquireError {
+    this.#parts.state.counters.timedOut += 1;
+    return acquireTimeoutError(this.#storyOfLate(waitedMs));
+  }
+
+  #storyOfLate(waitedMs: number): AcquireStory {
+    const { clock, state } = this.#parts;
     const now = clock.now();
     if (now !== this.#surveyedAt) {
       this.#surveyedAt = now;
       this.#survey = survey(state.slots, now);
     }
-    const story = {
-      ...this.#story(now - waiter.since),
-      holding: holding.length,
-      ...this.#survey,
-    };
-    this.#tell(waiter, acquireTimeoutError(story));
+    return { ...this.#story(waitedMs), ...this.#survey };
   }
 
   /** There are too many of them. */

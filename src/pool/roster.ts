@@ -55,6 +55,8 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
   readonly dials: Dials<In, Out>;
   readonly lender: Lender<In, Out>;
   readonly refusals: Refusals<In, Out>;
+  /** Who is told when the pool begins to close. */
+  readonly onDrain: (() => void)[] = [];
   readonly #parts: RosterParts<In, Out>;
   readonly #announcer: Announcer;
   readonly #pinger: Pinger<In, Out>;
@@ -294,6 +296,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
   /** Starts to close: nothing new is opened, idle sockets end. Resolves when no slot is left. Call it once. */
   drain(): Promise<void> {
     this.state.phase = 'draining';
+    for (const tell of this.onDrain) tell();
     this.#checkQuiet();
     this.#upkeep.end();
     this.#retirement.end();

@@ -13,6 +13,7 @@
  * our own, because one Buffer object may cost more than such a chunk. The usual queue is one chunk: the head
  * alone, with no list and no block. An empty queue refers to no chunk at all.
  */
+import { Buffer } from 'node:buffer';
 import { invalidOption } from '../option-check.ts';
 
 /** Chunks below this size are gathered: a Buffer with its ArrayBuffer costs about 200 bytes. */

@@ -41,7 +41,10 @@ export interface Codec<In = Uint8Array | string, Out = Buffer> {
    * outside. A lease that has written is then returned only after `lease.markClean()`. Default: `true`.
    */
   readonly framed?: boolean;
-  /** The bytes of one message. Throws when the message can't be sent; the connection then stays as it was. */
+  /**
+   * The bytes of one message. They are kept until they have left: no Buffer may serve two messages. Throws when the
+   * message can't be sent; the connection then stays as it was.
+   */
   encode(message: In): EncodedFrame;
   /**
    * The next frame, or `undefined` when more bytes are needed. Throws when the bytes can't be right. It must not be

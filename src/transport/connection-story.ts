@@ -74,7 +74,7 @@ export class ConnectionStory {
       'ERR_UNSOLICITED',
       `${this.#endpoint} sent bytes that nobody had asked for${seen}.`,
       hint ??
-        'The server may say goodbye before it closes, or push messages: see heartbeat.answer for pings it sends.',
+        'The server may say goodbye before it closes, or push messages (heartbeat.answer is for pings it sends); or ids are not what `correlate` reads.',
       undefined,
     );
   }

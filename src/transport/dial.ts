@@ -2,6 +2,7 @@
  * One attempt to open a socket: DNS, TCP and TLS under one deadline. Trying again, and what is said over the
  * socket once it is open, is left to others.
  */
+import { Buffer } from 'node:buffer';
 import net from 'node:net';
 import tls from 'node:tls';
 import { onAbort } from '../abort.ts';

@@ -2,6 +2,7 @@
  * What a codec says when it refuses: the words and details of its FrameErrors, and a guess at who is really
  * on the other side. When to refuse is the codec's business.
  */
+import { Buffer } from 'node:buffer';
 import { isUint8Array } from 'node:util/types';
 import { type FrameDetails, FrameError } from '../errors.ts';
 import type { ByteQueue } from './byte-queue.ts';

@@ -7,7 +7,9 @@
  * no such rule: the reply may be on its way through the same queue.
  */
 
-/** @typedef {'before' | 'microtasks' | 'tick' | 'turns' | 'ms' | 'afterwards'} Moment */
+import { setTimeout } from 'node:timers';
+
+/** @typedef {'before' | 'at once' | 'microtasks' | 'tick' | 'turns' | 'ms' | 'afterwards'} Moment `at once`: by whoever called */
 
 /**
  * A call under the signal.
@@ -30,10 +32,12 @@ export class Abort {
   /** What the calls must reject with. Most callers abort with an error, and anything may be one. */
   reason;
 
-  /** @param {import('./stage.mjs').Stage} stage */
-  constructor({ chance, tally }) {
+  /** @param {import('./stage.mjs').Stage} stage @param {Moment} [moment] */
+  constructor(stage, moment) {
+    const { chance, tally } = stage;
     this.#tally = tally;
-    this.#moment = chance.pick(ANY_MOMENT);
+    this.#moment = moment ?? chance.pick(ANY_MOMENT);
+    stage.keepSignal(this.signal);
     this.reason = chance.happens(0.5) ? Object.freeze({ given: 'up' }) : new Error('given up');
     const fire = () => this.#fire();
     switch (this.#moment) {
@@ -73,6 +77,11 @@ export class Abort {
     const call = { isDue: this.wasBefore };
     this.#calls.add(call);
     return call;
+  }
+
+  /** Aborts at once. */
+  now() {
+    this.#fire();
   }
 
   /** A call is over. */

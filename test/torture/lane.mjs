@@ -1,22 +1,20 @@
 /**
- * A lane: callers who act on one pool after the other. A pool is closed in the middle of their traffic, when the next
- * one is there already; and once in its life there is a quiet moment, in which the server bids its sockets farewell.
+ * A lane: callers who act on one pool after the other, or on clients. Each is closed in the middle of their traffic, when
+ * the next one is there already; and once in its life there is a quiet moment, in which the server bids its sockets
+ * farewell, and one caller may be alone with it.
  */
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
-import { PulsepoolError } from 'pulsepool';
-import { drawAct } from './acts.mjs';
-import { MOST_CALLERS, makePool, RECIPES } from './recipes.mjs';
-import { Stage } from './stage.mjs';
-import { TALKS } from './talk.mjs';
+import { MOST_CALLERS } from './recipes.mjs';
 import { storyOf } from './tally.mjs';
 
-/** @typedef {import('./recipes.mjs').Recipe} Recipe */
+/** @typedef {import('./stage.mjs').Stage} Stage */
 /** @typedef {import('./doors.mjs').DoorPlan & { readonly index: number, readonly port: number }} OpenDoor */
 
 /**
  * What a lane needs of the torture.
  *
  * @typedef {object} LaneParts
+ * @property {import('./subject.mjs').SubjectPlan} subject
  * @property {number} index
  * @property {readonly OpenDoor[]} doors
  * @property {string} cert
@@ -26,6 +24,7 @@ import { storyOf } from './tally.mjs';
  * @property {() => boolean} isOver
  * @property {() => import('./recipes.mjs').Pool} stranger a pool of another lane
  * @property {(door: number) => Promise<number>} bidFarewell resolves to the number of sockets that were told
+ * @property {(door: number, signAt: string) => Promise<void>} bidHastyFarewell
  */
 
 // TLS dials cost a hundred times as much, and many sockets end.
@@ -40,9 +39,9 @@ const PATIENCE_MS = 15_000;
 /** See the file's comment. */
 export class Lane {
   #parts;
-  /** @type {Stage} */
-  #stage;
-  /** @type {Recipe} */
+  /** @type {import('./subject.mjs').Play} */
+  #play;
+  /** @type {import('./subject.mjs').Recipe} */
   #recipe;
   #isQuiet = false;
   // What each caller is doing, for the story when one does not end.
@@ -56,12 +55,12 @@ export class Lane {
   /** @param {LaneParts} parts */
   constructor(parts) {
     this.#parts = parts;
-    ({ stage: this.#stage, recipe: this.#recipe } = this.#nextStage());
+    ({ play: this.#play, recipe: this.#recipe } = this.#nextPlay());
   }
 
   /** The pool in use. */
   get pool() {
-    return this.#stage.pool;
+    return this.#play.stage.pool;
   }
 
   /** Acts until the torture is over. */
@@ -71,23 +70,24 @@ export class Lane {
     /** @type {Promise<void>[]} */
     const closings = [];
     for (;;) {
-      const stage = this.#stage;
+      const play = this.#play;
+      const { stage } = play;
       const { door } = this.#place();
       const wanted = share * this.#recipe.share * (door.tls ? TLS_SHARE : 1);
       await this.#until(() => stage.asked >= wanted / 2);
-      if (!isOver()) await this.#quietMoment(stage, door);
+      if (!isOver()) await this.#quietMoment(play, door);
       await this.#until(() => stage.asked >= wanted);
       if (isOver()) break;
       this.#pools += 1;
-      ({ stage: this.#stage, recipe: this.#recipe } = this.#nextStage());
+      ({ play: this.#play, recipe: this.#recipe } = this.#nextPlay());
       this.#wake();
       closings.push(this.#close(stage));
     }
     // The callers finish what they are at, and hear that their pool has closed.
-    closings.push(this.#close(this.#stage));
+    closings.push(this.#close(this.#play.stage));
     this.#wake();
     if (!(await inTime(Promise.all(callers)))) this.#tellStuck('a caller never ended');
-    if (!(await inTime(Promise.all(closings)))) tally.fault('close() never ended', this.#stage.name);
+    if (!(await inTime(Promise.all(closings)))) tally.fault('close() never ended', this.#play.stage.name);
   }
 
   // ---- callers -------------------------------------------------------------------------------------------
@@ -95,16 +95,17 @@ export class Lane {
   async #call(/** @type {number} */ index) {
     const { chance, isOver, tally } = this.#parts;
     while (!isOver()) {
-      const stage = this.#stage;
+      const play = this.#play;
+      const { stage } = play;
       if (this.#isQuiet || index >= this.#recipe.callers) {
         await new Promise((resolve) => this.#standing.push(() => resolve(undefined)));
         continue;
       }
-      const { name, act } = drawAct(stage);
+      const { name, act } = play.draw();
       this.#doing.set(index, name);
       tally.did(name);
       try {
-        await act(stage);
+        await act();
       } catch (error) {
         tally.fault('an act that threw', `${name}, ${stage.name}: ${storyOf(error)}`);
       }
@@ -129,34 +130,26 @@ export class Lane {
 
   /** Every recipe behind every door, in turn; the lanes begin at different recipes. */
   #place() {
-    const { doors, index } = this.#parts;
-    const turn = this.#pools + index * (RECIPES.length / 2);
-    const recipe = RECIPES[turn % RECIPES.length];
-    const door = doors[(turn + Math.floor(turn / RECIPES.length)) % doors.length];
+    const { doors, index, subject } = this.#parts;
+    const { recipes } = subject;
+    const turn = this.#pools + index * Math.floor(recipes.length / 2);
+    const number = turn % recipes.length;
+    const recipe = recipes[number];
+    const door = doors[(turn + Math.floor(turn / recipes.length)) % doors.length];
     if (recipe === undefined || door === undefined) throw new Error('bug: no recipe, or no door');
-    return { recipe, door };
+    return { recipe, number, door };
   }
 
-  #nextStage() {
-    const { cert, chance, stranger, tally } = this.#parts;
-    const { door, recipe } = this.#place();
-    const pool = makePool(recipe, door, cert);
+  #nextPlay() {
+    const { cert, chance, stranger, subject, tally } = this.#parts;
+    const { door, number, recipe } = this.#place();
     const name = `pool ${this.#pools} of lane ${this.#parts.index} (${recipe.name}, ${door.name})`;
-    return { stage: new Stage({ pool, stranger, talk: TALKS[door.talk], chance, tally, name }), recipe };
+    const play = subject.begin(number, { door, cert, parts: { stranger, chance, tally, name } });
+    return { play, recipe };
   }
 
   async #close(/** @type {Stage} */ stage) {
-    const { chance, tally } = this.#parts;
-    const { name, pool } = stage;
-    await pool.close({ timeoutMs: chance.pick([0, 5, 50, 500]) });
-    stage.end();
-    try {
-      await pool.acquire();
-      tally.fault('a lease of a closed pool', name);
-    } catch (error) {
-      if (error instanceof PulsepoolError && error.code === 'ERR_POOL_CLOSED') return;
-      tally.fault('a closed pool that says something else', `${name}: ${storyOf(error)}`);
-    }
+    await stage.close(this.#parts.chance.pick([0, 5, 50, 500]));
   }
 
   // ---- the quiet moment ----------------------------------------------------------------------------------
@@ -165,16 +158,15 @@ export class Lane {
    * Nobody asks, every socket rests; the server writes to all of them, or hangs up; the pool must have ended them all
    * before anybody asks again. The server's farewells can't cross a question, or no pool could tell them from answers.
    *
-   * @param {Stage} stage
+   * @param {import('./subject.mjs').Play} play
    * @param {OpenDoor} door
    */
-  async #quietMoment(stage, door) {
-    const { bidFarewell, tally } = this.#parts;
-    const { pool } = stage;
+  async #quietMoment({ beAlone, stage }, door) {
+    const { bidFarewell, bidHastyFarewell, tally } = this.#parts;
     this.#isQuiet = true;
-    const isStill = () => this.#doing.size === 0 && pool.stats().leased + pool.stats().waiting === 0;
-    if (await isSoon(isStill)) {
-      await sleep(this.#recipe.options.heartbeat === undefined ? REST_MS : BEATING_MS);
+    await stage.rest();
+    if (await isSoon(() => this.#doing.size === 0 && stage.isStill)) {
+      await sleep(this.#recipe.isPinged ? BEATING_MS : REST_MS);
       const present = [...stage.open];
       const told = await bidFarewell(door.index);
       if (!(await isSoon(() => !present.some((id) => stage.open.has(id))))) {
@@ -184,15 +176,17 @@ export class Lane {
       // before anybody asks.
       await sleep(20);
       for (let turns = 5; turns > 0; turns--) await turn();
+      await beAlone((signAt) => bidHastyFarewell(door.index, signAt));
     } else this.#tellStuck('a pool that never came to rest');
     this.#isQuiet = false;
+    stage.goOn();
     this.#wake();
   }
 
   #tellStuck(/** @type {string} */ what) {
     const doing = [...new Set(this.#doing.values())].join(', ') || 'nothing';
-    const stats = JSON.stringify(this.#stage.pool.stats());
-    this.#parts.tally.fault(what, `${this.#stage.name}: callers are at ${doing}; ${stats}`);
+    const stats = JSON.stringify(this.#play.stage.pool.stats());
+    this.#parts.tally.fault(what, `${this.#play.stage.name}: callers are at ${doing}; ${stats}`);
   }
 }
 

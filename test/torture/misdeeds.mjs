@@ -13,14 +13,24 @@
  * - **To a socket at rest while its whole pool is at rest.** The client's callers stand still, the server reads what is
  *   left, writes, and they go on when the pool has noticed: the farewells of a quiet moment.
  * - **In one write with a pong or a greeting**, for the same reason as an answer.
+ * - **To a socket that rested for long, while the client does nothing at all**: its event loop is blocked until the server
+ *   has written, and asks in the same turn (the hasty farewells of clients). It must look before it asks.
  *
  * On such a socket the server counts every question that still comes: the pool should have ended it.
+ *
+ * A client that shares sockets is never alone on one, except in its lonely moments, in which one caller asks when nothing
+ * is under way. Where messages have marks that are never used again, and no lease without marks shares the pool, a frame
+ * with a strange mark may come at any time: as a whole, because bytes that are no frame end any connection, and said
+ * again later, or on another socket, as long as the client is the same. Questions that cross it are nobody's fault. But
+ * whatever the server answers behind such a frame is poisoned: the bytes of a socket come in their order, so a caller
+ * who hears poison has a client that did not end the socket.
  *
  * What has no bytes needs no such care: a FIN or RST at any time, silence, and above all the answer that comes late.
  * A late answer is due to nobody when its asker has given up, and the pool must have ended the socket by then. It is
  * the heart of the torture: a pool that lends such a socket again delivers every later answer to the wrong caller.
  */
 import { Urn } from './chance.mjs';
+import { FLAGS } from './talk.mjs';
 
 /** What can become of any question, and how often in 10,000. The rest is answered well. */
 const FAIR_TO_ALL = /** @type {const} */ ([
@@ -37,6 +47,45 @@ const FAIR_TO_ALL = /** @type {const} */ ([
   ['stops reading for a while', 15],
 ]);
 
+/** The same for sockets that carry many questions: what ends one of them costs all of them their answers. */
+const FAIR_IN_A_CROWD = /** @type {const} */ ([
+  ['answers late', 120],
+  ['never answers', 4],
+  ['answers and says FIN', 5],
+  ['answers and resets', 5],
+  ['FIN in the middle of a frame', 4],
+  ['RST in the middle of a frame', 4],
+  ['stops in the middle of a frame', 3],
+  ['FIN instead of an answer', 4],
+  ['RST instead of an answer', 4],
+  ['garbage instead of an answer', 4],
+  ['stops reading for a while', 20],
+]);
+
+/** What can become of a question with a mark that is never used again. */
+const FAIR_WITH_A_UNIQUE_MARK = /** @type {const} */ ([
+  ['a mark of nobody', 5],
+  ['a frame without a mark', 5],
+  ['answers twice', 5],
+  ['answers again later', 10],
+  ['answers a question of another socket', 10],
+]);
+
+/** What can become of a question whose asker knows what it means. */
+const REFUSAL = /** @type {const} */ ([['refuses', 200]]);
+
+/** The same where few are under way on a socket. */
+const FAIR_OFTEN_WITH_A_UNIQUE_MARK = FAIR_WITH_A_UNIQUE_MARK.map(
+  ([name, weight]) => /** @type {const} */ ([name, 15 * weight]),
+);
+
+/** What becomes of a question that is to be asked again. */
+const TRIALS = /** @type {const} */ ([
+  ['answers late', 4_000],
+  ['FIN instead of an answer', 800],
+  ['RST instead of an answer', 800],
+]);
+
 /** What can become of a question that is alone on its socket. */
 const FAIR_WHEN_ALONE = /** @type {const} */ ([
   ['stray bytes behind the answer', 40],
@@ -47,11 +96,37 @@ const FAIR_WHEN_ALONE = /** @type {const} */ ([
 
 const WELL = 'answers well';
 
-/** For questions whose socket carries others, too. */
-export const ANSWERS = urn(FAIR_TO_ALL);
+/** @typedef {typeof WELL | typeof FAIR_TO_ALL[number][0] | typeof FAIR_WHEN_ALONE[number][0] | typeof FAIR_WITH_A_UNIQUE_MARK[number][0] | typeof REFUSAL[number][0]} Misdeed */
 
-/** For questions that are alone. */
-export const ANSWERS_ALONE = urn([...FAIR_TO_ALL, ...FAIR_WHEN_ALONE]);
+const TRIED = urn(TRIALS);
+const LATE = urn([['answers late', 5_000]]);
+
+/** By the flags that matter. @type {Map<number, Urn<Misdeed>>} */
+const ANSWERS = new Map();
+
+/**
+ * What can become of a question with these flags.
+ *
+ * @param {number} flags
+ * @param {boolean} isSmall whether its answer is
+ * @returns {Urn<Misdeed>}
+ */
+export function answersTo(flags, isSmall) {
+  const { alone, crowded, refusable, tried, unique } = FLAGS;
+  if ((flags & tried) !== 0) return (flags & crowded) === 0 ? TRIED : LATE;
+  const key = flags & (isSmall ? alone | crowded | refusable | unique : crowded | refusable | unique);
+  const known = ANSWERS.get(key);
+  if (known !== undefined) return known;
+  const has = (/** @type {number} */ flag) => (key & flag) !== 0;
+  const made = urn([
+    ...(has(crowded) ? FAIR_IN_A_CROWD : FAIR_TO_ALL),
+    ...(has(alone) ? FAIR_WHEN_ALONE : []),
+    ...(has(unique) ? (has(crowded) ? FAIR_WITH_A_UNIQUE_MARK : FAIR_OFTEN_WITH_A_UNIQUE_MARK) : []),
+    ...(has(refusable) ? REFUSAL : []),
+  ]);
+  ANSWERS.set(key, made);
+  return made;
+}
 
 /** What becomes of a ping, in 100. */
 export const PONGS = new Urn(
@@ -96,27 +171,32 @@ export const CUTS = new Urn(
   ]),
 );
 
-/** Everything that must have happened in a torture, as it is counted. */
-export const MISDEEDS = [
-  WELL,
-  ...[...FAIR_TO_ALL, ...FAIR_WHEN_ALONE].map(([name]) => name),
-  ...PONGS.names,
-  ...GREETINGS.names,
-  ...FAREWELLS.names,
-  ...CUTS.names,
-  'several answers in one write',
-  'a late answer that nobody waits for',
-  'stops listening for a while',
-];
-
 /**
- * @template {string} Name
- * @param {readonly (readonly [Name, number])[]} misdeeds
+ * Everything that must have happened in a torture, as it is counted.
+ *
+ * @param {import('./doors.mjs').Subject} subject
  */
+export function misdeedsOf(subject) {
+  const ofAll = [
+    WELL,
+    ...[...FAIR_TO_ALL, ...FAIR_WHEN_ALONE].map(([name]) => name),
+    ...PONGS.names,
+    ...GREETINGS.names,
+    ...FAREWELLS.names,
+    ...CUTS.names,
+    'several answers in one write',
+    'a late answer that nobody waits for',
+    'stops listening for a while',
+  ];
+  if (subject === 'pool') return ofAll;
+  const ofClients = [...ofAll, ...REFUSAL.map(([name]) => name), 'a hasty farewell'];
+  if (subject !== 'multiplexed') return ofClients;
+  return [...ofClients, ...FAIR_WITH_A_UNIQUE_MARK.map(([name]) => name), 'answers in another order'];
+}
+
+/** @param {readonly (readonly [Misdeed, number])[]} misdeeds @returns {Urn<Misdeed>} */
 function urn(misdeeds) {
   const bad = misdeeds.reduce((sum, [, weight]) => sum + weight, 0);
   // First, because most draws are this one.
-  /** @type {(readonly [Name | typeof WELL, number])[]} */
-  const all = [[WELL, 10_000 - bad], ...misdeeds];
-  return new Urn(all);
+  return new Urn([[WELL, 10_000 - bad], ...misdeeds]);
 }

@@ -19,6 +19,8 @@ import { MAX_FRAME_BYTES, TALKS } from './talk.mjs';
  * @property {Partial<Options>} options
  */
 
+/** @typedef {import('./doors.mjs').DoorPlan & { readonly port: number }} Door */
+
 /** Callers of the recipe that has most of them. */
 export const MOST_CALLERS = 100;
 
@@ -53,17 +55,29 @@ const LIMITS = {
  * Makes a pool.
  *
  * @param {Recipe} recipe
- * @param {import('./doors.mjs').DoorPlan & { readonly port: number }} door
+ * @param {Door} door
  * @param {string} cert the server's certificate
  * @returns {Pool}
  */
 export function makePool({ options }, door, cert) {
+  return createPool(optionsFor(options, door, cert));
+}
+
+/**
+ * All options of a pool.
+ *
+ * @param {Partial<Options>} options those of its recipe
+ * @param {Door} door
+ * @param {string} cert
+ * @returns {Options}
+ */
+export function optionsFor(options, door, cert) {
   const talk = TALKS[door.talk];
   const codec =
-    door.talk === 'lines'
+    typeof talk.ping === 'string'
       ? lines({ maxFrameBytes: MAX_FRAME_BYTES })
       : lengthPrefixed({ maxFrameBytes: MAX_FRAME_BYTES });
-  return createPool({
+  return {
     ...LIMITS,
     ...options,
     host: '127.0.0.1',
@@ -75,7 +89,7 @@ export function makePool({ options }, door, cert) {
           heartbeat: {
             ...options.heartbeat,
             ping: talk.ping,
-            isPong: (/** @type {Frame} */ frame) => talk.isKind(frame, 'pong'),
+            isPong: (/** @type {Frame} */ frame) => talk.isWord(frame, 'pong'),
           },
         }),
     ...(door.tls ? { tls: { ca: cert } } : {}),
@@ -83,10 +97,10 @@ export function makePool({ options }, door, cert) {
       ? {
           onConnect: async (/** @type {Lease} */ lease) => {
             const greeting = await lease.receive();
-            if (!talk.isKind(greeting, 'greeting'))
+            if (!talk.isWord(greeting, 'greeting'))
               throw new Error(`greeted with ${talk.describe(greeting)}`);
           },
         }
       : {}),
-  });
+  };
 }

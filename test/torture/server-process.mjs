@@ -18,10 +18,10 @@ export class ServerProcess {
   /** Whether it ended before it was told to. */
   hasDied = false;
 
-  /** @param {number} seed */
-  constructor(seed) {
+  /** @param {number} seed @param {import('./doors.mjs').Subject} subject */
+  constructor(seed, subject) {
     // Without the flags of this process, which may be a test runner's. `advanced`: byte arrays travel as they are.
-    this.#child = fork(fileURLToPath(new URL('server.mjs', import.meta.url)), [String(seed)], {
+    this.#child = fork(fileURLToPath(new URL('server.mjs', import.meta.url)), [String(seed), subject], {
       execArgv: [],
       serialization: 'advanced',
     });
@@ -49,6 +49,17 @@ export class ServerProcess {
   async bidFarewell(/** @type {number} */ door) {
     const { sockets = 0 } = await this.#order({ order: 'farewell', door });
     return sockets;
+  }
+
+  /**
+   * The same for sockets that have served. The order has left when this returns; a file at `signAt` says that it was done,
+   * so that one may wait for it without a turn of the event loop.
+   *
+   * @param {number} door
+   * @param {string} signAt
+   */
+  async bidHastyFarewell(door, signAt) {
+    await this.#order({ order: 'farewell', door, signAt });
   }
 
   /** What it has done and seen, when its sockets have closed, or have had the time to. */

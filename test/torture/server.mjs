@@ -2,18 +2,18 @@
  * The server of a torture, in a process of its own: it answers questions, most of them well, and counts what it does
  * wrong. What it may do and why that is fair is said in misdeeds.mjs.
  *
- *     node server.mjs SEED
+ *     node server.mjs SEED SUBJECT
  *
  * It tells its parent the ports, obeys its orders, and ends when the parent lets go of it.
  */
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import tls from 'node:tls';
 import { Chance } from './chance.mjs';
-import { DOORS } from './doors.mjs';
-import { ANSWERS, ANSWERS_ALONE, CUTS, FAREWELLS, GREETINGS, PONGS } from './misdeeds.mjs';
+import { doorsOf, SUBJECTS } from './doors.mjs';
+import { answersTo, CUTS, FAREWELLS, GREETINGS, PONGS } from './misdeeds.mjs';
 import { answerSize, FLAGS, TALKS } from './talk.mjs';
 
 /** @typedef {import('./talk.mjs').Question} Question */
@@ -22,7 +22,9 @@ import { answerSize, FLAGS, TALKS } from './talk.mjs';
 /**
  * What the parent may order.
  *
- * @typedef {{ order: 'hello' } | { order: 'farewell', door: number } | { order: 'report' }} Order
+ * `signAt`: a hasty farewell, for sockets that have served only; a file is to be made there when it has been said.
+ *
+ * @typedef {{ order: 'hello' } | { order: 'farewell', door: number, signAt?: string } | { order: 'report' }} Order
  */
 
 /**
@@ -47,6 +49,7 @@ import { answerSize, FLAGS, TALKS } from './talk.mjs';
  * @property {Uint8Array} seen how often each question came, by id
  * @property {number[]} repeated questions that came again though nobody had said that they may
  * @property {number[]} spoilt questions that came on a socket that should have been ended
+ * @property {number} spoils how often bytes were sent that end a socket
  * @property {number} pingedOn sockets that should have been ended and were pinged for long
  * @property {number} nonsense questions that were not as they had been asked
  * @property {number} accepted sockets, in all
@@ -60,6 +63,12 @@ const LATEST_MS = 80;
 const PINGS_CROSSING = 3;
 const CLOSED_FOR_MS = 50;
 const OPEN_FOR_MS = { least: 150, most: 700 };
+// What has not happened to clients yet comes with one of so many draws: so everything has happened early. For what is drawn
+// seldom this is more often.
+const FIRST_IN = 4;
+const FIRST_OF_FEW_IN = 2;
+// Marks begin at 1, and no client asks as often.
+const NOBODYS_MARK = 0xffff_fff0;
 
 /** The certificate of the other tests, read and not imported: this version of Node knows no TypeScript. */
 const IDENTITY = (() => {
@@ -71,13 +80,17 @@ const IDENTITY = (() => {
 })();
 
 const chance = new Chance(Number(process.argv[2] ?? 1));
+const subject = SUBJECTS.find((name) => name === process.argv[3]) ?? 'pool';
 /** @type {Record<string, number>} */
 const counts = {};
 /** @type {number[]} */
 const repeated = [];
 /** @type {number[]} */
 const spoilt = [];
+/** Questions that were refused: they may come again, once. @type {Set<number>} */
+const refused = new Set();
 let seen = new Uint8Array(1 << 16);
+let spoils = 0;
 let pingedOn = 0;
 let nonsense = 0;
 let accepted = 0;
@@ -109,10 +122,27 @@ function see(/** @type {Question} */ { id, flags }) {
   }
   const before = seen[id] ?? 0;
   if (before < 255) seen[id] = before + 1;
-  if (before > 0 && (flags & FLAGS.idempotent) === 0) repeated.push(id);
+  const wasRefused = refused.delete(id);
+  if (before > 0 && !wasRefused && (flags & FLAGS.idempotent) === 0) repeated.push(id);
 }
 
-/** One accepted socket: it answers its questions one after the other. */
+/**
+ * What becomes of something.
+ *
+ * @template {string} Name
+ * @param {import('./chance.mjs').Urn<Name>} urn
+ * @param {number} [firstIn]
+ * @returns {Name}
+ */
+function draw(urn, firstIn = FIRST_IN) {
+  if (subject !== 'pool' && chance.next() * firstIn < 1) {
+    const first = urn.names.find((name) => counts[name] === undefined);
+    if (first !== undefined) return first;
+  }
+  return chance.draw(urn);
+}
+
+/** One accepted socket: it answers its questions one after the other; those with marks in any order. */
 class Visit {
   #door;
   #socket;
@@ -121,6 +151,10 @@ class Visit {
   #pending;
   /** @type {Question[]} */
   #waiting = [];
+  /** Questions that were answered late. @type {Set<Question>} */
+  #comeBack = new Set();
+  /** Whose socket it is, as far as marks tell. */
+  client = 0;
   #isBusy = false;
   // We have said goodbye, or they have: nothing more is answered.
   #isOver = false;
@@ -128,6 +162,8 @@ class Visit {
   #together;
   // Bytes were sent that nobody had asked for, where the client had to notice: nobody may ask here any more.
   #isSpoilt = false;
+  // Questions have come: so the client knows that it is open.
+  #hasServed = false;
   // Pings that came nevertheless.
   #pingsSpoilt = 0;
 
@@ -159,9 +195,14 @@ class Visit {
     return this.#isOver;
   }
 
+  /** Whether questions have come. */
+  get hasServed() {
+    return this.#hasServed;
+  }
+
   /** Says something that nobody asked for. Only in a quiet moment: see misdeeds.mjs. */
   bidFarewell() {
-    const way = chance.draw(FAREWELLS);
+    const way = draw(FAREWELLS, FIRST_OF_FEW_IN);
     count(way);
     if (way === 'FIN to a socket at rest') this.#leave('FIN');
     else if (way === 'RST to a socket at rest') this.#leave('RST');
@@ -184,18 +225,43 @@ class Visit {
       if (question.kind === 'nonsense') nonsense += 1;
       if (question.kind === 'question') {
         see(question);
-        if (this.#isSpoilt) spoilt.push(question.id);
+        this.#hasServed = true;
+        if (question.mark !== 0) this.client = question.client;
+        // Those with marks may cross the stray bytes: they are answered with poison.
+        if (this.#isSpoilt && question.mark === 0) spoilt.push(question.id);
       }
       if (question.kind === 'ping' && this.#isSpoilt) {
         this.#pingsSpoilt += 1;
         if (this.#pingsSpoilt === PINGS_CROSSING) pingedOn += 1;
       }
-      if ((question.flags & FLAGS.silent) === 0) this.#waiting.push(question);
+      if (question.mark !== 0) this.#shuffleIn(question);
+      else if ((question.flags & FLAGS.silent) === 0) this.#waiting.push(question);
     }
     this.#pending = from === bytes.length ? undefined : bytes.subarray(from);
     // Answers to questions that came together may leave together.
     if (this.#waiting.length > 1 && chance.happens(0.5)) this.#answerTogether();
     else this.#goOn();
+  }
+
+  /** Answers come in any order: some of them sooner than those before them, some later than those behind them. */
+  #shuffleIn(/** @type {Question} */ question) {
+    const way = chance.integer(0, 9);
+    const isFirst = this.#waiting.length === 0;
+    if (way > 5 || (way > 1 && isFirst)) {
+      this.#waiting.push(question);
+      return;
+    }
+    count('answers in another order');
+    if (way > 1) this.#waiting.splice(chance.integer(0, this.#waiting.length - 1), 0, question);
+    else this.#comeBackTo(question, chance.integer(0, 8));
+  }
+
+  /** Meanwhile others are answered. */
+  #comeBackTo(/** @type {Question} */ question, /** @type {number} */ ms) {
+    setTimeout(() => {
+      this.#waiting.push(question);
+      this.#goOn();
+    }, ms);
   }
 
   #answerTogether() {
@@ -221,7 +287,7 @@ class Visit {
   // ---- out -----------------------------------------------------------------------------------------------
 
   #greet() {
-    const way = chance.draw(GREETINGS);
+    const way = draw(GREETINGS, FIRST_OF_FEW_IN);
     count(way);
     const greeting = this.#door.talk.word('greeting');
     if (way === 'greets') this.#write(greeting);
@@ -231,7 +297,7 @@ class Visit {
   }
 
   #pong() {
-    const way = chance.draw(PONGS);
+    const way = draw(PONGS, FIRST_OF_FEW_IN);
     count(way);
     const pong = this.#door.talk.word('pong');
     if (way === 'pong') this.#write(pong);
@@ -242,25 +308,36 @@ class Visit {
     else if (way === 'RST instead of a pong') this.#leave('RST');
   }
 
-  #answer(/** @type {Question} */ { id, flags }) {
+  #answer(/** @type {Question} */ question) {
     const { talk } = this.#door;
-    const isAlone = (flags & FLAGS.alone) !== 0 && answerSize(id) <= SMALL;
-    const way = chance.draw(isAlone ? ANSWERS_ALONE : ANSWERS);
+    const { id, flags, mark } = question;
+    const isSmall = answerSize(id) <= SMALL;
+    const isAlone = (flags & FLAGS.alone) !== 0 && isSmall;
+    const urn = answersTo(flags, isSmall);
+    const way = this.#comeBack.delete(question) ? 'answers well' : draw(urn);
     count(way);
-    const answer = talk.answer(id);
+    // Behind stray bytes nobody may hear anything.
+    const answer = talk.reply(this.#isSpoilt ? 'poison' : 'answer', question);
     switch (way) {
       case 'answers well':
         this.#say(answer);
         return;
+      case 'refuses':
+        refused.add(id);
+        this.#say(talk.reply(this.#isSpoilt ? 'poison' : 'refusal', question));
+        return;
       case 'answers late':
-        this.#later(this.#delay(), () => {
-          if (this.#isOver || this.#socket.destroyed) count('a late answer that nobody waits for');
-          this.#write(answer);
-        });
+        if (mark !== 0) this.#postpone(question, this.#delay());
+        else {
+          this.#later(this.#delay(), () => {
+            if (this.#isOver || this.#socket.destroyed) count('a late answer that nobody waits for');
+            this.#write(answer);
+          });
+        }
         return;
       case 'never answers':
-        // Nor any question that comes after it on this socket.
-        this.#isBusy = true;
+        // Nor any question that comes after it on this socket, unless they have marks.
+        if (mark === 0) this.#isBusy = true;
         return;
       case 'answers and says FIN':
         this.#write(answer);
@@ -300,6 +377,20 @@ class Visit {
           this.#write(answer);
         });
         return;
+      case 'a mark of nobody':
+        this.#spoil(answer, talk.reply('answer', { ...question, mark: NOBODYS_MARK }));
+        return;
+      case 'a frame without a mark':
+        this.#spoil(answer, talk.word('farewell'));
+        return;
+      case 'answers again later':
+        this.#write(answer);
+        setTimeout(() => this.#queue(answer), chance.integer(0, 15));
+        return;
+      case 'answers a question of another socket':
+        this.#answerElsewhere(question);
+        this.#say(answer);
+        return;
       case 'stray bytes behind the answer':
         this.#spoil(answer, this.#stray());
         return;
@@ -323,9 +414,35 @@ class Visit {
     }
   }
 
+  /** It comes up again, and is answered well then. */
+  #postpone(/** @type {Question} */ question, /** @type {number} */ ms) {
+    this.#comeBack.add(question);
+    setTimeout(() => {
+      if (this.#isOver || this.#socket.destroyed) count('a late answer that nobody waits for');
+      this.#waiting.push(question);
+      this.#goOn();
+    }, ms);
+  }
+
+  /** Stray bytes, as soon as no frame is under way. */
+  #queue(/** @type {Buffer} */ stray) {
+    if (this.#isOver) return;
+    if (this.#isBusy) setTimeout(() => this.#queue(stray), 1);
+    else this.#spoil(stray);
+  }
+
+  /** Another socket of the same client gets the answer, too, where its mark is strange. */
+  #answerElsewhere(/** @type {Question} */ question) {
+    for (const visit of this.#door.visits) {
+      if (visit === this || visit.isOver || visit.client !== question.client) continue;
+      visit.#queue(this.#door.talk.reply('answer', question));
+      return;
+    }
+  }
+
   /** Writes an answer, cut as it happens. */
   #say(/** @type {Buffer} */ answer) {
-    const cut = this.#together === undefined ? chance.draw(CUTS) : 'in one write';
+    const cut = this.#together === undefined ? draw(CUTS) : 'in one write';
     count(cut);
     if (cut === 'in one write') {
       if (this.#together !== undefined) this.#together += 1;
@@ -390,12 +507,14 @@ class Visit {
     const farewell = talk.word('farewell');
     const parts = chance.integer(0, 2);
     if (parts === 0) return farewell;
-    return parts === 1 ? farewell.subarray(0, 1) : talk.answer(1).subarray(0, SMALL);
+    if (parts === 1) return farewell.subarray(0, 1);
+    return talk.reply('answer', { id: 1, client: 0, mark: 0 }).subarray(0, SMALL);
   }
 
   /** In one write: a proper frame, if there is one, and bytes that are nobody's. */
   #spoil(/** @type {Buffer[]} */ ...parts) {
     this.#isSpoilt = true;
+    spoils += 1;
     this.#write(Buffer.concat(parts));
   }
 
@@ -490,7 +609,7 @@ class Door {
   }
 }
 
-const doors = DOORS.map((plan) => new Door(plan));
+const doors = doorsOf(subject).map((plan) => new Door(plan));
 const opened = Promise.all(doors.map((door) => door.open()));
 
 /** One door at a time of those that are in use, for ever. */
@@ -507,7 +626,7 @@ async function shutDoors() {
 async function report() {
   // Goodbyes may be under way.
   for (let waits = 0; open.size > 0 && waits < 100; waits++) await sleep(20);
-  return { counts, seen, repeated, spoilt, pingedOn, nonsense, accepted, open: [...open.values()] };
+  return { counts, seen, repeated, spoilt, spoils, pingedOn, nonsense, accepted, open: [...open.values()] };
 }
 
 /**
@@ -521,9 +640,16 @@ async function obey(order) {
   if (order.order === 'report') return { report: await report() };
   // The client stands still: what it sent before, and the sockets it opened, are all here after some turns.
   for (let turns = 8; turns > 0; turns--) await turn();
-  const visits = [...(doors[order.door]?.visits ?? [])].filter(({ isOver }) => !isOver);
-  for (const visit of visits) visit.bidFarewell();
-  return { sockets: visits.length };
+  const { door, signAt } = order;
+  const visits = [...(doors[door]?.visits ?? [])].filter(({ isOver }) => !isOver);
+  // A socket that the client has just dialed may be lent before it is read.
+  const told = signAt === undefined ? visits : visits.filter(({ hasServed }) => hasServed);
+  for (const visit of told) visit.bidFarewell();
+  if (signAt !== undefined) {
+    if (told.length > 0) count('a hasty farewell');
+    writeFileSync(signAt, '');
+  }
+  return { sockets: told.length };
 }
 
 process.on('message', (/** @type {Order & { serial: number }} */ { serial, ...order }) => {

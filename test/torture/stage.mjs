@@ -2,6 +2,7 @@
  * A stage: one pool, and what its callers need to act on it and to notice what is wrong. Every reply passes through
  * {@link Stage.hear}, every lease through {@link Stage.acquire} and {@link Stage.release}.
  */
+import { getEventListeners } from 'node:events';
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import { PulsepoolError } from 'pulsepool';
 import { storyOf } from './tally.mjs';
@@ -15,6 +16,8 @@ import { storyOf } from './tally.mjs';
 // Every so many replies one is kept for a while and looked at again: what was received must not change any more.
 const KEEP_EVERY = 16;
 const KEPT = 64;
+// Of so many signals the listeners are counted in the end.
+const SIGNALS = 1_000;
 
 /** See the file's comment. */
 export class Stage {
@@ -28,6 +31,8 @@ export class Stage {
   #kept = [];
   /** Events, by name. @type {Record<string, number>} */
   #events = {};
+  /** @type {AbortSignal[]} */
+  #signals = [];
 
   /**
    * @param {object} parts
@@ -76,7 +81,7 @@ export class Stage {
   /** A question that must not reach the server. It does not count. */
   askInVain() {
     const id = this.tally.nextId();
-    this.tally.neverSent.push(id);
+    this.tally.neverSent.set(id, `asked in vain, ${this.name}`);
     return this.talk.question(id, 0);
   }
 
@@ -98,19 +103,27 @@ export class Stage {
     } catch (error) {
       if (this.#wasAborted(abort, call, error, `question ${id}`)) {
         this.tally.aborted += 1;
-        if (abort?.wasBefore) this.tally.neverSent.push(id);
-      } else this.tally.countRefusal(id, error, tellsOfIt);
+        if (abort?.wasBefore) this.tally.neverSent.set(id, `aborted before, ${this.name}`);
+      } else this.tally.countRefusal(id, error, tellsOfIt, this.name);
       return false;
     } finally {
       if (call !== undefined) abort?.settle(call);
     }
     if (call?.isDue) this.tally.fault('a reply after an abort', `question ${id}, ${this.name}`);
-    if (!this.talk.isAnswer(frame, id)) {
-      this.tally.mismatched += 1;
-      this.tally.fault('MISMATCH', `question ${id} got ${this.talk.describe(frame)}, ${this.name}`);
+    return this.#look(id, frame);
+  }
+
+  /** @param {number} id @param {Frame} frame */
+  #look(id, frame) {
+    const { name, tally, talk } = this;
+    if (talk.isReply(frame, 'answer', id)) tally.answered += 1;
+    else if (talk.isReply(frame, 'refusal', id)) tally.refusals += 1;
+    else {
+      tally.mismatched += 1;
+      const what = talk.isReply(frame, 'poison', id) ? 'AN ANSWER FROM BEHIND STRAY BYTES' : 'MISMATCH';
+      tally.fault(what, `question ${id} got ${talk.describe(frame)}, ${name}`);
       return false;
     }
-    this.tally.answered += 1;
     if (id % KEEP_EVERY === 0) this.#keep(id, frame);
     return true;
   }
@@ -203,6 +216,49 @@ export class Stage {
     }
   }
 
+  /** A signal that nobody may listen to in the end. */
+  keepSignal(/** @type {AbortSignal} */ signal) {
+    if (this.#signals.length < SIGNALS) this.#signals.push(signal);
+  }
+
+  /** Nobody may act on the pool of itself until `goOn()`: a quiet moment comes. */
+  rest() {
+    return Promise.resolve();
+  }
+
+  goOn() {
+    // Nobody does.
+  }
+
+  /** Whether nobody uses the pool. */
+  get isStill() {
+    const { leased, waiting } = this.pool.stats();
+    return leased + waiting === 0;
+  }
+
+  /** Closes the pool and looks at what is left. */
+  async close(/** @type {number} */ timeoutMs) {
+    await this.pool.close({ timeoutMs });
+    this.end();
+    await this.mustBeClosed('acquire()', () => this.pool.acquire());
+  }
+
+  /**
+   * Does what a closed pool must refuse.
+   *
+   * @param {string} what
+   * @param {() => Promise<unknown>} call
+   */
+  async mustBeClosed(what, call) {
+    try {
+      await call();
+      this.tally.fault(`${what} that succeeds after close()`, this.name);
+    } catch (error) {
+      if (error instanceof PulsepoolError && error.code === 'ERR_POOL_CLOSED') return;
+      this.tally.fault('a closed pool that says something else', `${this.name}: ${storyOf(error)}`);
+    }
+  }
+
   /** What must be true of the pool at any moment. */
   audit() {
     const { total, idle, leased, dialing, closing, max } = this.pool.stats();
@@ -213,6 +269,8 @@ export class Stage {
 
   /** What must be true when the pool has closed. */
   end() {
+    const heard = this.#signals.filter((signal) => getEventListeners(signal, 'abort').length > 0);
+    if (heard.length > 0) this.tally.fault('listeners left on signals', `${heard.length}, ${this.name}`);
     for (const { id, frame } of this.#kept.splice(0)) this.#lookAgain(id, frame);
     const stats = this.pool.stats();
     if (stats.total !== 0 || stats.waiting !== 0) {
@@ -222,9 +280,9 @@ export class Stage {
       this.tally.fault('a close that was not told once', `${this.name}: ${this.#events['poolClosed']}`);
     }
     for (const name of /** @type {const} */ (['opened', 'dialFailed', 'closed', 'acquired'])) {
-      const heard = this.#events[name] ?? (name === 'acquired' ? stats.acquired : 0);
-      if (heard === stats[name]) continue;
-      this.tally.fault('events and counters that differ', `${this.name}: ${heard} of ${stats[name]} ${name}`);
+      const told = this.#events[name] ?? (name === 'acquired' ? stats.acquired : 0);
+      if (told === stats[name]) continue;
+      this.tally.fault('events and counters that differ', `${this.name}: ${told} of ${stats[name]} ${name}`);
     }
     this.tally.countPool(stats);
   }
@@ -260,7 +318,7 @@ export class Stage {
 
   /** @param {number} id @param {Frame} frame */
   #lookAgain(id, frame) {
-    if (this.talk.isAnswer(frame, id)) return;
+    if (this.talk.isReply(frame, 'answer', id) || this.talk.isReply(frame, 'refusal', id)) return;
     this.tally.fault('a reply that changed later', `question ${id}: ${this.talk.describe(frame)}`);
   }
 }

@@ -4,14 +4,19 @@
 import { sum } from './verdict.mjs';
 
 /** @param {import('./torture.mjs').Outcome} outcome */
-export function tableOf({ seed, demanded, tally, server, seconds }) {
-  const { abandoned, aborted, answered, asked, mismatched, told } = tally;
+export function tableOf({ subject, seed, demanded, tally, server, seconds }) {
+  const { abandoned, aborted, answered, asked, mismatched, refusals, told } = tally;
   const share = (/** @type {number} */ count) => `${number(count)} (${((100 * count) / asked).toFixed(1)} %)`;
   return [
+    row('tortured', subject === 'pool' ? 'pools, by their leases' : `clients, ${subject}`),
     row('seed', String(seed)),
-    row('requests', `${number(asked)} of ${number(demanded)}`),
+    row(
+      'requests',
+      demanded === Number.POSITIVE_INFINITY ? number(asked) : `${number(asked)} of ${number(demanded)}`,
+    ),
     row('answered right', share(answered)),
     row('MISMATCHES', number(mismatched)),
+    row('refused by the server', share(refusals)),
     row('aborted by callers', share(aborted)),
     row('abandoned, or sent without a reply', share(abandoned + told)),
     row('failed', share(sum(tally.refused))),
@@ -20,6 +25,7 @@ export function tableOf({ seed, demanded, tally, server, seconds }) {
     ...counts({ ...tally.acquiresRefused, aborted: tally.acquiresAborted }),
     row('leases', number(tally.leases)),
     row('pools', number(tally.pools)),
+    ...(subject === 'pool' ? [] : [row('what clients did by themselves', ''), ...counts(tally.clients)]),
     row('sockets opened', `${number(tally.opened)} (${number(server.accepted)} were accepted)`),
     row('dials that failed', number(sum(tally.dialsFailed))),
     ...counts(tally.dialsFailed),
@@ -30,6 +36,7 @@ export function tableOf({ seed, demanded, tally, server, seconds }) {
     ...counts(server.counts),
     row('what the callers did', ''),
     ...counts(tally.acts),
+    row('non-idempotent and done twice', number(server.repeated.length)),
     row('left over', `${number(server.open.length)} sockets at the server`),
     row('seconds', `${seconds.toFixed(1)} (${number(Math.round(asked / seconds))} requests/s)`),
   ].join('\n');

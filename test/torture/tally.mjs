@@ -20,10 +20,12 @@ const DETAILS = 5;
 
 /** See the file's comment. */
 export class Tally {
-  /** Questions that were asked. Each is answered, mismatched, refused, aborted, abandoned or only told. */
+  /** Questions that were asked. Each is answered, mismatched, refused by the server, failed, aborted, abandoned or only told. */
   asked = 0;
   answered = 0;
   mismatched = 0;
+  /** Answered with the server's refusal, which came to its own asker. */
+  refusals = 0;
   aborted = 0;
   /** Sent, with nobody left to hear the answer. */
   abandoned = 0;
@@ -38,6 +40,8 @@ export class Tally {
   /** What the callers did, by name. @type {Record<string, number>} */
   acts = {};
   pools = 0;
+  /** What clients did by themselves, by name. @type {Record<string, number>} */
+  clients = {};
   opened = 0;
   /** Attempts to dial that failed, by error code. @type {Record<string, number>} */
   dialsFailed = {};
@@ -45,8 +49,8 @@ export class Tally {
   pingMissed = 0;
   /** Why sockets ended. @type {Record<string, number>} */
   closedBy = {};
-  /** Ids of questions that must not have reached the server. @type {number[]} */
-  neverSent = [];
+  /** Questions that must not have reached the server: by their ids, why not. @type {Map<number, string>} */
+  neverSent = new Map();
   /** @type {Map<string, Fault>} */
   #faults = new Map();
   #lastId = 0;
@@ -80,11 +84,21 @@ export class Tally {
    * @param {number} id
    * @param {unknown} error
    * @param {boolean} tellsOfIt whether `error.sent` speaks of this very question
+   * @param {string} [where]
    */
-  countRefusal(id, error, tellsOfIt) {
+  countRefusal(id, error, tellsOfIt, where = '') {
     const code = this.#codeOf(error, `question ${id}`);
     this.refused[code] = (this.refused[code] ?? 0) + 1;
-    if (tellsOfIt && error instanceof PulsepoolError && error.sent === 'none') this.neverSent.push(id);
+    if (tellsOfIt && error instanceof PulsepoolError && error.sent === 'none') {
+      this.neverSent.set(id, `${where}: ${storyOf(error)}`);
+    }
+  }
+
+  /** A client has closed. */
+  countClient(/** @type {import('pulsepool').ClientStats} */ { hedged, hedgesWon, retried, retriesRefused }) {
+    for (const [event, times] of Object.entries({ ...retried, hedged, hedgesWon, retriesRefused })) {
+      this.clients[event] = (this.clients[event] ?? 0) + times;
+    }
   }
 
   /** A caller got no lease. */

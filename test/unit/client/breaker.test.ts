@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { lines } from '../../../src/transport/lines.ts';
 import { ask, serveOnce, told } from '../../support/client-steps.ts';
 import { MODES, type Options, SHARED, setUpClient } from '../../support/client-world.ts';
 import { watch } from '../../support/pool-world.ts';
@@ -135,6 +136,10 @@ describe.each(MODES)('the breaker of a %s client', (mode) => {
       { isEchoing: false },
     );
     const asked = watch(world.client.request('a', { idempotent: true }));
+    const at: number[] = [];
+    world.backend.onQuestion = (_, line) => {
+      if (line.endsWith('a')) at.push(world.clock.now() - 1_000);
+    };
     const short = watch(world.client.request('b', { idempotent: true, timeoutMs: 1_250 }));
     await world.pass(101);
     await world.pass(1_000);
@@ -155,6 +160,8 @@ describe.each(MODES)('the breaker of a %s client', (mode) => {
     world.backend.answerAll();
     await world.pass(500);
     expect(told([...probe, asked])).toEqual(['Echo: probe', 'Echo: a']);
+    // It woke at 1,150, when the probe had been out for less than 100 ms, and spread its next look.
+    expect(at).toEqual([0, 1_300]);
     expect(world.client.stats()).toMatchObject({ retried: { later: 2 }, timedOut: 1, failed: 0 });
   });
 
@@ -213,6 +220,21 @@ describe.each(MODES)('the breaker of a %s client', (mode) => {
 });
 
 describe.each(SHARED)('the breaker of a %s client', (mode) => {
+  it('learns of garbage once, however many calls it was told to', async () => {
+    const world = setUpClient(
+      mode,
+      { ...BREAKER, codec: lines({ maxFrameBytes: 64 }) },
+      { isEchoing: false },
+    );
+    for (const [index, state] of ['closed', 'open'].entries()) {
+      ask(world, 'a', 'b', 'c');
+      await world.pass(10);
+      world.backend.side(index).say('x'.repeat(100));
+      await world.pass(1_000);
+      expect(world.client.stats()).toMatchObject({ failed: 3 * (index + 1), breaker: state });
+    }
+  });
+
   it('learns of a socket’s death once, however many calls flew on it', async () => {
     const world = setUpClient(mode, BREAKER, { isEchoing: false });
     ask(world, 'a', 'b', 'c', 'd');

@@ -88,7 +88,7 @@ describe.each(MODES)('a request of a %s client that is aborted', (mode) => {
   it('while it waits for a new socket lets go of that wish', async () => {
     const world = setUpClient(mode, {}, { isEchoing: false });
     await serveOnce(world);
-    world.net.outcome = { kind: 'hang' };
+    world.net.outcome = { kind: 'open', afterMs: 200 };
     const controller = new AbortController();
     const asked = watch(world.client.request('a', { idempotent: true, signal: controller.signal }));
     await world.now();
@@ -101,11 +101,11 @@ describe.each(MODES)('a request of a %s client that is aborted', (mode) => {
     expect(asked.error).toBe('enough');
     expect(world.client.stats().waiting).toBe(0);
     expect(world.net.hold.count).toBeLessThanOrEqual(1);
-    // The dial goes on; nobody asks for another one when it fails.
-    await world.pass(20_000);
-    const dials = world.net.dialedAt.length;
-    await world.pass(20_000);
-    expect(world.net.dialedAt.length).toBe(dials);
+    // The dial goes on, and its socket is lent to nobody.
+    const { acquired } = world.pool.stats();
+    await world.pass(300);
+    expect(world.pool.stats()).toMatchObject({ acquired, idle: 1 });
+    expect(world.net.dialedAt.length).toBe(2);
   });
 });
 

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { ask, bodyOf, serveOnce, told } from '../../support/client-steps.ts';
 import { MODES, SHARED, setUpClient } from '../../support/client-world.ts';
 import { watch } from '../../support/pool-world.ts';
+import { settle } from '../../support/virtual-clock.ts';
 
 describe.each(MODES)('the deadline of a request of a %s client', (mode) => {
   it('in the queue is told once, with what the queue says as its cause, and counted as such', async () => {
@@ -80,11 +81,16 @@ describe.each(MODES)('the deadline of a request of a %s client', (mode) => {
   it('gives a socket that comes after it back unused', async () => {
     const world = setUpClient(mode, { max: 1 });
     const lease = await world.pool.acquire();
-    await lease.request('x');
     const asked = watch(world.client.request('a', { timeoutMs: 50 }));
     await world.now();
     world.clock.freeze(60);
+    const reply = lease.request('x');
+    await settle();
+    await reply;
+    // It has just spoken, so it is lent in this very moment, before any timer.
     lease.release();
+    await settle();
+    expect(asked.isSettled).toBe(true);
     await world.pass(1);
     expect(asked.error).toMatchObject({ code: 'ERR_DEADLINE', sent: 'none', phases: { acquireMs: 60 } });
     expect(world.backend.times('a')).toBe(0);

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { lines } from '../../../src/transport/lines.ts';
 import { bodyOf, told, warmUp, watchQuestions } from '../../support/client-steps.ts';
 import { type ClientWorld, MODES, type Options, type Side, setUpClient } from '../../support/client-world.ts';
 import { type Outcome, watch } from '../../support/pool-world.ts';
@@ -244,6 +245,44 @@ describe.each(MODES)('a second try of a %s client', (mode) => {
     });
     expect(world.client.stats()).toMatchObject({ timedOut: 1, inFlight: 0 });
   });
+
+  it('that fails as well is part of the story of what comes after it', async () => {
+    const { asked, first, second, world } = await hedged(mode, {}, 1_000);
+    first.peer.reset();
+    await world.pass(100);
+    second.peer.reset();
+    await world.pass(900);
+    const { phases } = asked.error as {
+      phases: { acquireMs: number; exchangeMs: number; backoffMs: number };
+    };
+    expect(told([asked])).toEqual(['ERR_DEADLINE']);
+    expect(phases.acquireMs + phases.exchangeMs + phases.backoffMs).toBe(1_000);
+  });
+
+  it.each(['passes its deadline', 'fails'])(
+    'that was sent in full makes it so when the request %s, though the first had not left',
+    async (how) => {
+      const world = setUpClient(mode, { hedge: true, max: 2, codec: lines({ maxFrameBytes: 2_000_000 }) });
+      await warmUp(world);
+      const { sides } = world.backend;
+      for (const { peer } of sides) peer.stream.pause();
+      const message = 'x'.repeat(1_000_000);
+      const asked = watch(world.client.request(message, { idempotent: true, timeoutMs: 1_000 }));
+      await world.now();
+      const first = sides.find(({ peer }) => peer.stream.readableLength > 0);
+      for (const side of sides) if (side !== first) side.peer.stream.resume();
+      await world.pass(100);
+      expect(world.backend.times(message)).toBe(1);
+      if (how === 'fails') {
+        world.net.outcome = { kind: 'refuse' };
+        first?.peer.reset();
+        await world.now();
+        for (const side of sides) if (side !== first) side.peer.reset();
+      }
+      await world.pass(1_000);
+      expect(asked.error).toMatchObject({ sent: 'full' });
+    },
+  );
 
   it('is dropped with the first when the deadline passes', async () => {
     const { asked, world } = await hedged(mode, {}, 1_000);

@@ -276,15 +276,27 @@ describe('a multiplexed client', () => {
   it('frees the id of a message that was never sent', async () => {
     const correlate = {
       ...IDS,
-      maxId: 2,
+      maxId: 3,
       write: (message: string, id: number) => (message === 'bad' ? 'two\nlines' : `${id}:${message}`),
     };
-    const world = setUpClient('multiplexed', { correlate, max: 1 });
+    const world = setUpClient('multiplexed', { correlate, max: 1 }, { isEchoing: false });
+    // As long as it flies the socket is not given back, and its ids are remembered.
+    const [slow] = ask(world, 'slow');
+    await world.now();
     for (let round = 0; round < 5; round++) {
+      const controller = new AbortController();
+      watch(world.client.request('gone', { signal: controller.signal }));
       const asked = ask(world, 'bad', `${round}`);
+      controller.abort('enough');
+      await world.now();
+      world.backend.side(0).answerTo(`:${round}`);
       await world.now();
       expect(told(asked)).toEqual(['ERR_FRAME', `Echo: ${round}`]);
     }
+    expect(world.backend.times('gone')).toBe(0);
+    world.backend.side(0).answer();
+    await world.now();
+    expect(slow?.value).toBe('1:Echo: slow');
   });
 
   it('holds no more than `maxId` requests on a socket', async () => {

@@ -101,6 +101,18 @@ describe.each(MODES)('with a %s client', (mode) => {
     expect(suspected.length).toBe(1);
   });
 
+  it('the events of its leases are told to who listens', async () => {
+    const world = setUpClient(mode);
+    const seen: string[] = [];
+    world.pool.on('acquired', () => seen.push('acquired'));
+    world.pool.on('released', () => seen.push('released'));
+    for (const message of ['a', 'b']) {
+      ask(world, message);
+      await world.now();
+    }
+    expect(seen).toEqual(['acquired', 'released', 'acquired', 'released']);
+  });
+
   it('maxUses replaces a socket after so many leases', async () => {
     const world = setUpClient(mode, { ...one(mode), maxUses: 2 });
     for (const message of ['a', 'b', 'c']) {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { lines } from '../../../src/transport/lines.ts';
-import { ask, bodyOf, serveOnce, told } from '../../support/client-steps.ts';
+import { ask, bodyOf, serveOnce, told, warmUp } from '../../support/client-steps.ts';
 import { type ClientWorld, MODES, SHARED, type Side, setUpClient } from '../../support/client-world.ts';
 import { watch } from '../../support/pool-world.ts';
 
@@ -301,6 +301,54 @@ describe.each(SHARED)('callers of the pool beside a %s client', (mode) => {
     expect(world.pool.stats().waiting).toBe(0);
     expect(world.net.hold.count).toBe(0);
     for (const lease of leases) lease.release();
+  });
+});
+
+describe.each(SHARED)('a lease that a %s client asked for', (mode) => {
+  it('is taken back when a place has come free elsewhere', async () => {
+    const world = setUpClient(mode, { max: 2, maxInFlight: 1 }, { isEchoing: false });
+    const lease = await world.pool.acquire();
+    ask(world, 'a');
+    await world.now();
+    ask(world, 'b');
+    await world.now();
+    expect(world.pool.stats().waiting).toBe(1);
+    world.backend.answerAll();
+    await world.now();
+    expect(world.backend.times('b')).toBe(1);
+    expect(world.pool.stats().waiting).toBe(0);
+    lease.release();
+  });
+
+  it('for a second try that can’t be encoded goes to who waits for it in the pool, and is written on no more', async () => {
+    const codec = lines({ maxFrameBytes: 1_000 });
+    let isBroken = false;
+    const encode = (message: string): string => {
+      if (isBroken && message.endsWith('slow')) throw new Error('no');
+      return codec.encode(message) as string;
+    };
+    const options = { max: 2, maxInFlight: 1, hedge: true, codec: { ...codec, encode } };
+    const world = setUpClient(mode, options);
+    await warmUp(world);
+    const lease = await world.pool.acquire();
+    const slow = watch(world.client.request('slow', { idempotent: true }));
+    await world.now();
+    isBroken = true;
+    await world.pass(2_000);
+    expect(world.client.stats().hedged).toBe(1);
+    const asked = ask(world, 'b');
+    const next = watch(world.pool.acquire());
+    await world.now();
+    lease.release();
+    await world.now();
+    expect(next.value?.isHeld).toBe(true);
+    expect(world.backend.times('b')).toBe(0);
+    next.value?.release();
+    await world.pass(10);
+    expect(world.backend.times('b')).toBe(1);
+    world.backend.answerAll();
+    await world.now();
+    expect(told([slow, ...asked])).toEqual(['Echo: slow', 'Echo: b']);
   });
 });
 
