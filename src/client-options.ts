@@ -76,7 +76,7 @@ export const CLIENT_DEFAULTS: {
 };
 
 /** The names of the options that a client has beside its pool's. */
-export const CLIENT_KEYS: readonly (keyof ClientOptions<unknown, unknown>)[] = [
+const CLIENT_KEYS: readonly (keyof ClientOptions<unknown, unknown>)[] = [
   'mode',
   'maxInFlight',
   'correlate',

@@ -70,6 +70,7 @@ export function assembleClient<In, Out>(
       }
     },
     max: () => roster.state.sizes.max,
+    onResized: (fn) => roster.onResized.push(fn),
     othersWaiting: () => roster.waiters.size + roster.lender.wishesForNew,
     explain: (waitedMs) => roster.refusals.late(waitedMs),
     isPlain: () => isPlain && !tracer.isOn,

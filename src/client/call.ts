@@ -5,6 +5,7 @@
 import type { Timer } from '../clock.ts';
 import type { PulsepoolError, Sent } from '../errors.ts';
 import type { Pass } from '../retry/breaker.ts';
+import type { EncodedFrame } from '../transport/codec.ts';
 import type { WriteMark } from '../transport/writer.ts';
 
 /**
@@ -125,6 +126,8 @@ export class Call<In, Out> {
   /** What has it now. */
   flight: Flight | undefined;
   batch: Batch | undefined;
+  /** What is to be written, until it is. */
+  bytes: EncodedFrame | undefined;
   /** Its id on the socket it was given to, in a protocol with ids. */
   id = 0;
   /** Its pass through the breaker, while an attempt is under way. */
@@ -138,7 +141,7 @@ export class Call<In, Out> {
   /** Its neighbours among the calls that are not settled. */
   previous: Call<In, Out> | undefined;
   next: Call<In, Out> | undefined;
-  /** Whose reply is due after its own, on the same socket. */
+  /** Whose message leaves, and whose reply is due, after its own on the same socket. */
   behind: Call<In, Out> | undefined;
 
   constructor(

@@ -2,7 +2,7 @@
  * How a call gets to a socket and its reply back: alone on one, or beside others. What a carrier is asked, what it
  * asks, and whom it tells.
  */
-import type { PulsepoolError } from '../errors.ts';
+import { AcquireError, type PulsepoolError } from '../errors.ts';
 import type { Lease } from '../pool/lease.ts';
 import type { WaitOptions } from '../pool/waiters.ts';
 import type { Call } from './call.ts';
@@ -40,6 +40,8 @@ export interface LeaseSource<In, Out> {
   readonly acquireNew: (bounds: WaitOptions | undefined) => Promise<Lease<In, Out>>;
   /** As many sockets as the pool may have. */
   readonly max: () => number;
+  /** Calls `fn` whenever that has changed. */
+  readonly onResized: (fn: () => void) => void;
   /** Whoever waits for a lease, those of the client included. */
   readonly othersWaiting: () => number;
   /** Nothing is to be done, told, bounded or counted between two leases but what `Lease.passOn()` does. */
@@ -50,18 +52,19 @@ export interface LeaseSource<In, Out> {
   readonly onShort: (missing: number) => void;
 }
 
-/** What is left of a call's deadline, at `at`, as bounds of a wait; `undefined` when the pool's own limit is no longer. */
-export function boundsOf<In, Out>(
-  call: Call<In, Out>,
-  acquireTimeoutMs: number,
-  at: number = call.triedAt,
-): WaitOptions | undefined {
-  const { bounds, deadlineAt } = call;
-  const leftMs = deadlineAt - at;
+/** What is left of a call's deadline as bounds of a wait; `undefined` when the pool's own limit is no longer. */
+export function boundsOf<In, Out>(call: Call<In, Out>, acquireTimeoutMs: number): WaitOptions | undefined {
+  const { bounds, deadlineAt, triedAt } = call;
+  const leftMs = deadlineAt - triedAt;
   const { priority } = bounds;
   const signal = bounds.waits?.signal ?? bounds.signal ?? bounds.familySignal;
   if (leftMs >= acquireTimeoutMs) {
     return signal === undefined && priority === undefined ? undefined : { signal, priority };
   }
   return { signal, priority, timeoutMs: Math.max(0, leftMs) };
+}
+
+/** One caller's own, of an error that many are told: it says how much of the caller's message was sent, and that differs. */
+export function copyOf(error: unknown): unknown {
+  return error instanceof AcquireError ? new AcquireError(error.code, error.message, error) : error;
 }

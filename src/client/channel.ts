@@ -51,9 +51,10 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
   readonly #clock: Clock;
   readonly #owner: ChannelOwner<In, Out>;
   readonly #flights: Flights<In, Out>;
-  // Of this turn, with their bytes: not posted yet.
-  #unsent: Call<In, Out>[] = [];
-  #pieces: EncodedFrame[] = [];
+  // Of this turn, each with its bytes and the one behind it: not posted yet.
+  #firstUnsent: Call<In, Out> | undefined;
+  #lastUnsent: Call<In, Out> | undefined;
+  #unsent = 0;
   #unsentBytes = 0;
   #isFlushDue = false;
   readonly #turnEnd: TurnEnd;
@@ -88,7 +89,7 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
 
   /** Calls that take a place, those whose callers have gone included. */
   get inFlight(): number {
-    return this.#flights.size + this.#unsent.length + this.reserved;
+    return this.#flights.size + this.#unsent + this.reserved;
   }
 
   /** Whether a message was posted, and its reply has not come. */
@@ -98,7 +99,7 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
 
   /** Whether messages wait for the end of this turn. */
   get hasUnsent(): boolean {
-    return this.#unsent.length > 0;
+    return this.#unsent > 0;
   }
 
   /** Replies that nobody waits for. */
@@ -181,8 +182,11 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
     call.fly();
     call.flight = this;
     call.batch = undefined;
-    this.#unsent.push(call);
-    this.#pieces.push(encoded);
+    call.bytes = encoded;
+    if (this.#lastUnsent === undefined) this.#firstUnsent = call;
+    else this.#lastUnsent.behind = call;
+    this.#lastUnsent = call;
+    this.#unsent += 1;
     this.#unsentBytes += typeof encoded === 'string' ? encoded.length : sizeOf(encoded);
     return true;
   }
@@ -219,20 +223,20 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
   }
 
   #post(): void {
-    const calls = this.#unsent;
-    if (calls.length === 0 || !this.isOpen) return;
-    const pieces = this.#pieces;
-    this.#unsent = [];
-    this.#pieces = [];
-    this.#unsentBytes = 0;
+    const count = this.#unsent;
+    if (count === 0 || !this.isOpen) return;
+    let next = this.#takeUnsent();
     const batch = new Batch();
     let text = '';
     let out: Uint8Array[] | undefined;
     const before = this.#flights.size;
-    for (let at = 0; at < calls.length; at++) {
-      const call = calls[at];
-      const piece = pieces[at];
-      if (call === undefined || piece === undefined) continue;
+    while (next !== undefined) {
+      const call: Call<In, Out> = next;
+      const { behind, bytes: piece } = call;
+      next = behind;
+      call.behind = undefined;
+      call.bytes = undefined;
+      if (piece === undefined) continue;
       // Its caller has gone before anything left: then nothing leaves.
       if (call.state !== 'flying' || call.flight !== this) {
         this.#flights.drop(call);
@@ -253,7 +257,7 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
       else if (isUint8Array(piece)) out.push(piece);
       else out.push(...piece);
     }
-    const wasDropped = this.#flights.size < before + calls.length;
+    const wasDropped = this.#flights.size < before + count;
     if (this.#flights.size === before) {
       this.#settleRoom();
       return;
@@ -268,6 +272,16 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
     const mark = this.#connection.post(out === undefined ? text : joined(out), now);
     batch.mark = mark;
     if (wasDropped) this.#settleRoom();
+  }
+
+  /** The first of those that were to leave at the end of this turn; the others are behind it. */
+  #takeUnsent(): Call<In, Out> | undefined {
+    const first = this.#firstUnsent;
+    this.#firstUnsent = undefined;
+    this.#lastUnsent = undefined;
+    this.#unsent = 0;
+    this.#unsentBytes = 0;
+    return first;
   }
 
   /** Nothing came, but what was to be sent is not. */
@@ -306,9 +320,13 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
       lost.push([call, connection.lost(call.batch?.mark, call.batch?.readsBefore ?? 0)]);
     };
     this.#flights.clear(tell);
-    for (const call of this.#unsent) tell(call);
-    this.#unsent = [];
-    this.#pieces = [];
+    for (let call = this.#takeUnsent(); call !== undefined; ) {
+      const { behind } = call;
+      call.behind = undefined;
+      call.bytes = undefined;
+      tell(call);
+      call = behind;
+    }
     this.#owner.onEnded(this);
     // Last: what is sent again must not be given to this channel.
     for (const [call, error] of lost) this.#owner.onLost(call, error);

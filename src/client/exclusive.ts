@@ -2,16 +2,16 @@
  * One call at a time on a socket. A call takes a lease of the pool's, in the pool's own queue, and gives it back when its
  * reply has come. A caller who goes before that ends the socket, since the reply could come later.
  *
- * While all sockets are in our hands, calls stand in a line of ours, and the next one flies on the socket whose reply has
- * just come: giving a lease back only to take it again is a third of what such a call costs. The pool's queue, with its
- * priorities, bounds and hooks, is not passed over: as soon as anybody needs it, or a socket is lost or wanted back, the
- * whole line joins it.
+ * Calls that only wait for a socket stand in a line of ours, for which leases are asked; the next one flies on the socket
+ * whose reply has just come, since giving a lease back only to take it again is a third of what such a call costs. The
+ * pool's queue, with its priorities, bounds and hooks, is not passed over: what needs it goes there by itself, and while
+ * anybody else waits there, sockets go back to the pool.
  */
 import type { Clock } from '../clock.ts';
 import type { PulsepoolError } from '../errors.ts';
 import type { Lease } from '../pool/lease.ts';
 import type { Call } from './call.ts';
-import { boundsOf, type Carrier, type CarrierOwner, type LeaseSource } from './carrier.ts';
+import { boundsOf, type Carrier, type CarrierOwner, copyOf, type LeaseSource } from './carrier.ts';
 import { Channel, type ChannelOwner } from './channel.ts';
 import { type Flights, InOrder } from './flights.ts';
 import { TurnEnd } from './turn-end.ts';
@@ -22,9 +22,10 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
   readonly #clock: Clock;
   readonly #owner: CarrierOwner<In, Out>;
   readonly #turnEnd: TurnEnd;
-  // First come, first served. While anybody stands in it, all sockets fly calls of ours and the pool's queue is empty, or
-  // a socket that comes back finds that it is not.
+  // First come, first served. While anybody stands in it, a call flies or a lease is asked for, and either sees to them.
   readonly #line: Set<Call<In, Out>> = new Set();
+  // For the line, not for one call.
+  readonly #asks: AbortController[] = [];
   #flying = 0;
   #asking = 0;
   // Of the channel that is being given the next call: it may tell of room before it has it.
@@ -35,6 +36,7 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
     this.#clock = clock;
     this.#owner = owner;
     this.#turnEnd = new TurnEnd(clock, () => false);
+    source.onResized(() => this.#askForLine());
   }
 
   get waiting(): number {
@@ -50,17 +52,17 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
       }
       if (this.#mayStand(call)) {
         this.#line.add(call);
-        this.#source.onShort(this.#line.size);
+        if (this.#flying >= this.#source.max()) this.#source.onShort(this.#line.size);
+        else this.#askForLine();
         return;
       }
     }
-    this.#dissolve();
-    this.#ask(call, call.triedAt);
+    this.#ask(call);
   }
 
   abandon(call: Call<In, Out>, why: 'aborted' | 'timeout'): void {
-    if (call.flight === undefined) this.#line.delete(call);
-    else call.flight.destroy(why);
+    if (call.flight !== undefined) call.flight.destroy(why);
+    else if (this.#line.delete(call)) this.#trim();
   }
 
   canHedge(): boolean {
@@ -71,16 +73,12 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
     return this.#line.has(call) ? this.#source.explain(at - call.triedAt) : undefined;
   }
 
-  /** Nothing is to be had from the pool, and nothing but its own deadline bounds the wait. */
+  /** Nothing but its own deadline bounds its wait. */
   #mayStand({ bounds, deadlineAt, triedAt }: Call<In, Out>): boolean {
-    const { acquireTimeoutMs, isPlain, max, othersWaiting } = this.#source;
-    return (
-      this.#flying >= max() &&
-      deadlineAt - triedAt <= acquireTimeoutMs &&
-      (bounds.priority ?? 0) === 0 &&
-      othersWaiting() === 0 &&
-      isPlain()
-    );
+    const { acquireTimeoutMs, isPlain } = this.#source;
+    // Times of a call are whole ms, the one rounded up and the other down.
+    const isFirst = deadlineAt - triedAt <= acquireTimeoutMs + 1;
+    return isFirst && (bounds.priority ?? 0) === 0 && isPlain();
   }
 
   #next(): Call<In, Out> | undefined {
@@ -91,17 +89,18 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
     return undefined;
   }
 
-  #ask(call: Call<In, Out>, at: number): void {
+  /** For a call that waits by itself. */
+  #ask(call: Call<In, Out>): void {
     const { acquire, acquireNew, acquireTimeoutMs } = this.#source;
     this.#asking += 1;
-    const bounds = boundsOf(call, acquireTimeoutMs, at);
+    const bounds = boundsOf(call, acquireTimeoutMs);
     const asked = call.mustBeFresh ? acquireNew(bounds) : acquire(bounds);
     asked.then(
       (lease) => {
         this.#asking -= 1;
-        const grantedAt = Math.floor(this.#clock.now());
-        if (call.state === 'waiting' && grantedAt < call.deadlineAt) {
-          this.#fly(call, lease, grantedAt);
+        const at = Math.floor(this.#clock.now());
+        if (call.state === 'waiting' && at < call.deadlineAt) {
+          this.#fly(call, lease, at);
           return;
         }
         lease.release();
@@ -114,13 +113,55 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
     );
   }
 
-  /** The line is no place to wait any more: whoever stands in it joins the pool's queue, in the same order. */
-  #dissolve(): void {
-    if (this.#line.size === 0) return;
+  /** As many leases as the line could use and there may be. */
+  #askForLine(): void {
+    const { acquire, max } = this.#source;
+    while (this.#asks.length < this.#line.size && this.#flying + this.#asks.length < max()) {
+      const ask = new AbortController();
+      this.#asks.push(ask);
+      acquire({ timeoutMs: Number.POSITIVE_INFINITY, signal: ask.signal }).then(
+        (lease) => {
+          this.#strike(ask);
+          this.#serve(lease);
+        },
+        (error: unknown) => {
+          if (this.#strike(ask)) this.#onRefused(error);
+        },
+      );
+    }
+  }
+
+  /** Takes back what was asked for and is of no use. */
+  #trim(): void {
+    while (this.#asks.length > this.#line.size) this.#asks.pop()?.abort();
+  }
+
+  /** Returns whether it was still wanted. */
+  #strike(ask: AbortController): boolean {
+    const at = this.#asks.indexOf(ask);
+    if (at >= 0) this.#asks.splice(at, 1);
+    return at >= 0;
+  }
+
+  /** A lease for whoever is first in the line. */
+  #serve(lease: Lease<In, Out>): void {
+    const at = Math.floor(this.#clock.now());
+    for (let call = this.#next(); call !== undefined; call = this.#next()) {
+      if (at < call.deadlineAt) {
+        this.#fly(call, lease, at);
+        return;
+      }
+      this.#owner.onLost(call, undefined);
+    }
+    lease.release();
+  }
+
+  /** No socket can be had. Who hopes for one that is in use goes on waiting. */
+  #onRefused(error: unknown): void {
+    if (this.#flying > 0 || this.#asks.length > 0) return;
     const calls = [...this.#line];
     this.#line.clear();
-    const at = Math.floor(this.#clock.now());
-    for (const call of calls) this.#ask(call, at);
+    for (const call of calls) this.#owner.onLost(call, copyOf(error));
   }
 
   #fly(call: Call<In, Out>, lease: Lease<In, Out>, at: number): void {
@@ -152,9 +193,9 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
   /** Has it carry the next call, if it may. */
   #passOn(channel: Channel<In, Out>, now: number): void {
     const at = Math.floor(now);
-    while (channel.inFlight === 0 && channel.mayGoOn && this.#source.othersWaiting() === 0) {
+    while (channel.inFlight === 0 && channel.mayGoOn && this.#source.othersWaiting() <= this.#asks.length) {
       const call = this.#next();
-      if (call === undefined) return;
+      if (call === undefined) break;
       if (at >= call.deadlineAt) {
         this.#owner.onLost(call, undefined);
         continue;
@@ -163,6 +204,7 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
       call.flownAt = at;
       channel.add(call);
     }
+    this.#trim();
   }
 
   onPlace(channel: Channel<In, Out>): void {
@@ -180,6 +222,6 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
     channel.isGivenBack = true;
     this.#flying -= 1;
     channel.release();
-    this.#dissolve();
+    this.#askForLine();
   }
 }

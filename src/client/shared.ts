@@ -7,12 +7,12 @@
  * by the pool as any other.
  */
 import type { Clock, ProcessHold, Timer } from '../clock.ts';
-import { AcquireError, type PoolCounts, type PulsepoolError } from '../errors.ts';
+import type { PoolCounts, PulsepoolError } from '../errors.ts';
 import type { Lease } from '../pool/lease.ts';
 import { type WaitBounds, type Waiter, Waiters } from '../pool/waiters.ts';
 import type { Call, Flight } from './call.ts';
 import { closedError, framelessError } from './call-error.ts';
-import { boundsOf, type Carrier, type CarrierOwner, type LeaseSource } from './carrier.ts';
+import { boundsOf, type Carrier, type CarrierOwner, copyOf, type LeaseSource } from './carrier.ts';
 import { Channel, type ChannelOwner } from './channel.ts';
 import type { Flights } from './flights.ts';
 import { type NoRoomStory, noRoomError, tooManyError } from './no-room.ts';
@@ -515,9 +515,4 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     this.#waiters.end();
     this.#newcomers.end();
   }
-}
-
-/** One caller's own: it is told how much of it was sent, and that differs. */
-function copyOf(error: unknown): unknown {
-  return error instanceof AcquireError ? new AcquireError(error.code, error.message, error) : error;
 }

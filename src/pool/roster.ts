@@ -55,6 +55,8 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
   readonly dials: Dials<In, Out>;
   readonly lender: Lender<In, Out>;
   readonly refusals: Refusals<In, Out>;
+  /** Who is told when the sizes have changed. */
+  readonly onResized: (() => void)[] = [];
   /** Who is told when the pool begins to close. */
   readonly onDrain: (() => void)[] = [];
   readonly #parts: RosterParts<In, Out>;
@@ -257,6 +259,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     }
     this.#readiness.see(tally.open);
     this.serve();
+    for (const tell of this.onResized) tell();
   }
 
   /** Replaces every socket that is there now, at most `perSecond`. Resolves when none of them is left. */

@@ -43,7 +43,7 @@ export interface Facts {
 }
 
 /** Why a request is not done again. */
-export type FailReason =
+type FailReason =
   | 'not-retryable'
   | 'may-have-been-done'
   | 'no-retries-left'

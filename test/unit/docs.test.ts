@@ -109,7 +109,7 @@ function part(heading: string): string {
 const clientSource = read('src/client-options.ts');
 
 /** Every option that a client has beside its pool's, in the order of the source. */
-const clientKeys = quoted(clientSource, 'export const CLIENT_KEYS', '];').flatMap((key) => {
+const clientKeys = quoted(clientSource, 'const CLIENT_KEYS', '];').flatMap((key) => {
   if (key === 'retryBudget') return Object.keys(BUDGET_DEFAULTS).map((inner) => `${key}.${inner}`);
   return key === 'breaker' ? Object.keys(BREAKER_DEFAULTS).map((inner) => `${key}.${inner}`) : [key];
 });

@@ -73,6 +73,7 @@ it('whoever waits for a lease that never comes is told when all has closed, and 
         acquire: never,
         acquireNew: never,
         max: () => 1,
+        onResized: () => undefined,
         othersWaiting: () => 0,
         isPlain: () => true,
         explain: () => new PulsepoolError('ERR_ACQUIRE_TIMEOUT', 'late', { retryable: true, hint: '' }),
