@@ -159,8 +159,10 @@ export class Slot<In, Out> implements ConnectionOwner, HeartbeatTarget {
     this.#keeper.onEnding(this, reason, error);
   }
 
-  onClosed(): void {
-    this.#keeper.onClosed(this);
+  onClosed(connection: unknown): void {
+    const { state } = this;
+    // An earlier attempt of its dial may close when a later one is there already.
+    if (state.name === 'closing' && state.connection === connection) this.#keeper.onClosed(this);
   }
 }
 

@@ -44,8 +44,8 @@ export interface ConnectionOwner {
   onPong(): void;
   /** The connection began to end: nothing can be sent or received any more. Told once. */
   onEnding(reason: CloseReason, error: PulsepoolError | undefined): void;
-  /** The socket has closed. Told once, after `onEnding`. */
-  onClosed(): void;
+  /** The socket has closed. Told once, after `onEnding`. Whoever dials more than once for one owner must ask which one. */
+  onClosed(connection: unknown): void;
 }
 
 /** A ping of the server's protocol, and how to know its answer. */
@@ -921,7 +921,7 @@ export class Connection<In, Out> implements Judge {
     this.#begin('peer-closed', this.#peerClosed(undefined));
     this.#isClosed = true;
     this.#goodbye?.cancel();
-    this.#owner.onClosed();
+    this.#owner.onClosed(this);
   }
 
   /** The first cause of the end wins; later ones are its consequences. */
