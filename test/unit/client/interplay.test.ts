@@ -338,6 +338,20 @@ describe('a wish for a new socket while the pool is', () => {
 });
 
 describe('the line of an exclusive client', () => {
+  it('does not send for a caller whose time is up when a socket comes to it', async () => {
+    const world = setUpClient('exclusive', { max: 1 }, { isEchoing: false });
+    await serveOnce(world);
+    ask(world, 'first');
+    const late = watch(world.client.request('late', { timeoutMs: 50 }));
+    await world.now();
+    // Our own loop is blocked, and the reply is read before any timer fires.
+    world.clock.freeze(100);
+    world.backend.answerAll();
+    await world.now();
+    expect(late.error).toMatchObject({ code: 'ERR_DEADLINE', sent: 'none' });
+    expect(world.backend.asked.join()).not.toContain('late');
+  });
+
   it('is not served by a socket whose message has not left', async () => {
     const world = setUpClient('exclusive', { max: 1 }, { isEchoing: false });
     world.backend.onSide = ({ peer }) => peer.stream.pause();
