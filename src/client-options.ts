@@ -10,6 +10,7 @@ import {
   checkKeys,
   checkOneOf,
   invalidOption,
+  optionalFunction,
   valueOr,
 } from './option-check.ts';
 import { checkNames, type PoolOptions } from './options.ts';
@@ -210,9 +211,4 @@ function resolveBreaker(options: Partial<BreakerOptions>): BreakerOptions {
 function checkNumber(name: string, value: unknown, min: number, max: number): number {
   if (typeof value === 'number' && value >= min && value <= max) return value;
   throw invalidOption(name, `be a number from ${min} to ${max}`, value);
-}
-
-function optionalFunction<T>(name: string, value: T | undefined): T | undefined {
-  if (value === undefined || typeof value === 'function') return value;
-  throw invalidOption(name, 'be a function', value);
 }

@@ -160,3 +160,9 @@ export function checkDuration(name: string, value: unknown, min: number): number
 export function valueOr<T>(value: T | undefined, fallback: T): T {
   return value === undefined ? fallback : value;
 }
+
+/** The value, when it is a function or left out. */
+export function optionalFunction<T>(name: string, value: T | undefined): T | undefined {
+  if (value === undefined || typeof value === 'function') return value;
+  throw invalidOption(name, 'be a function', value);
+}

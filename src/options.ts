@@ -10,6 +10,7 @@ import {
   checkInteger,
   checkKeys,
   invalidOption,
+  optionalFunction,
   valueOr,
 } from './option-check.ts';
 import type { HandshakeContext } from './pool/handshake.ts';
@@ -475,11 +476,6 @@ function resolveRetry(source: RetryOptions | undefined): ResolvedOptions<never, 
   const capMs = checkInteger('retry.capMs', valueOr(options.capMs, DEFAULTS.retry.capMs), bounds);
   if (capMs < baseMs) throw invalidOption('retry.capMs', `be at least \`retry.baseMs\` (${baseMs})`, capMs);
   return { retries, baseMs, capMs };
-}
-
-function optionalFunction<T>(name: string, value: T | undefined): T | undefined {
-  if (value === undefined || typeof value === 'function') return value;
-  throw invalidOption(name, 'be a function', value);
 }
 
 function optionalAddress(name: string, value: unknown): string | undefined {

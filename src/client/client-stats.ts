@@ -2,6 +2,7 @@
  * Numbers about a client: what became of its requests, and how long they took.
  */
 import { Histogram, type LatencyStats } from '../pool/histogram.ts';
+import { weightOf } from '../pool/stats.ts';
 import type { BreakerStateName } from '../retry/breaker.ts';
 import type { Sample } from './call.ts';
 
@@ -34,9 +35,6 @@ export interface ClientStats {
   readonly latency: LatencyStats;
 }
 
-// As for leases: so many in a second are measured one by one, and one of 16 of those that follow.
-const MANY = 2_000;
-const SAMPLE = 16;
 const SECOND_MS = 1_000;
 
 // A second try is worth it for the slowest one in twenty ("The Tail at Scale", Dean and Barroso, CACM 2013).
@@ -57,18 +55,19 @@ export class ClientCounters {
   readonly #latency: Histogram = new Histogram();
   #succeeded = 0;
   #secondEndsAt = 0;
-  #inSecond = 0;
+  #requestsBefore = 0;
 
   /** A request begins, at `now` and in whole ms `at`. */
   begin(now: number, at: number): Sample | undefined {
-    this.requests += 1;
+    const n = this.requests;
+    this.requests = n + 1;
     if (at >= this.#secondEndsAt) {
       this.#secondEndsAt = at + SECOND_MS;
-      this.#inSecond = 0;
+      this.#requestsBefore = n;
     }
-    this.#inSecond += 1;
-    if (this.#inSecond <= MANY) return { from: now, weight: 1 };
-    return this.#inSecond % SAMPLE === 0 ? { from: now, weight: SAMPLE } : undefined;
+    // As leases are.
+    const weight = weightOf(n, this.#requestsBefore);
+    return weight === 0 ? undefined : { from: now, weight };
   }
 
   succeeded(sample: Sample | undefined, now: number): void {

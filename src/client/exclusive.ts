@@ -28,8 +28,8 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
   readonly #asks: AbortController[] = [];
   #flying = 0;
   #asking = 0;
-  // Of the channel that is being given the next call: it may tell of room before it has it.
-  #isPassing = false;
+  // Those that are being given their next call: they may tell of room before they have it.
+  readonly #passing: Set<Channel<In, Out>> = new Set();
 
   constructor(source: LeaseSource<In, Out>, clock: Clock, owner: CarrierOwner<In, Out>) {
     this.#source = source;
@@ -183,10 +183,12 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
   }
 
   onRoom(channel: Channel<In, Out>, now: number): void {
-    if (channel.inFlight > 0 || this.#isPassing) return;
-    this.#isPassing = true;
-    this.#passOn(channel, now);
-    this.#isPassing = false;
+    if (channel.inFlight > 0 || this.#passing.has(channel)) return;
+    if (this.#line.size > 0) {
+      this.#passing.add(channel);
+      this.#passOn(channel, now);
+      this.#passing.delete(channel);
+    }
     if (channel.inFlight === 0) this.#giveBack(channel);
   }
 

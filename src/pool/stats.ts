@@ -66,7 +66,8 @@ export interface PoolStats extends PoolCounts, Sizes {
 const MANY = 2_000;
 const SAMPLE = 16;
 
-function weightOf(n: number, before: number): number {
+/** How many of its kind the `n`th one stands for when it is measured, of which there had been `before` a second ago; 0: it is not. */
+export function weightOf(n: number, before: number): number {
   if (n - before < MANY) return 1;
   return n % SAMPLE === 0 ? SAMPLE : 0;
 }
