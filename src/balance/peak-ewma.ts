@@ -1,13 +1,13 @@
 /**
  * How long requests take at one endpoint: an average that jumps up when it gets slow and comes down with time.
- * After Finagle's Peak EWMA (`com.twitter.finagle.loadbalancer.PeakEwma`), tamed: there one slow reply in 200 keeps an
- * endpoint without requests for 20 s. Pure arithmetic.
+ * After Finagle’s Peak EWMA (`com.twitter.finagle.loadbalancer.PeakEwma`), tamed: there a single reply that takes 20 times as
+ * long counts until it has decayed, for 10 s x ln 20, half a minute. Pure arithmetic.
  *
  * Measured in virtual time, with three endpoints of 20 ms (lognormal, sigma 0.3) of whose replies 0.5 % take 20 times as
  * long, at 10 to 5,000 requests a second and with 1 to 100 callers, together with what cost.ts makes of it: each gets
  * its third within 4 %. One that is slowed to 120 ms gets 0.4 % or less, never two at once for long, and its third again
  * 1 to 16 s after it is fast again, half of the time within 6 s. At 10 a second it gets 1.3 %: one every 8 s.
- * With 5 s instead of 10 it gets half as much again, and more when there are few.
+ * With 5 s instead of 10 it is found within 9 s, for nearly twice as many requests: more than 0.5 % with one caller.
  */
 
 // How many samples in a row it takes: one in 200 may be slow by accident, and three of them in a row are no accident.

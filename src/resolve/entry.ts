@@ -127,7 +127,6 @@ export class Entry<Item> {
   #nextAskAt = Number.NEGATIVE_INFINITY;
   #settledAt = Number.NEGATIVE_INFINITY;
   #deniedAt: number | undefined;
-  #isGone = false;
   #isHinted = false;
   #usedAt: number;
   #dueTimer: Timer | undefined;
@@ -256,11 +255,8 @@ export class Entry<Item> {
     owner.onAsked();
     ask(run.signal).then(
       (outcome) => this.#settle(run, outcome),
-      (error: unknown) => {
-        // It was begun anew, or has ended. Anything else is a bug of ours, and told as a failure.
-        if (!run.signal.aborted)
-          this.#settle(run, { kind: 'failed', failures: [{ resolver: 'chain', error }] });
-      },
+      // Aborted, or a bug of ours, which is told as a failure.
+      (error: unknown) => this.#settle(run, { kind: 'failed', failures: [{ resolver: 'chain', error }] }),
     );
   }
 
@@ -271,7 +267,8 @@ export class Entry<Item> {
   }
 
   #settle(run: AbortController, outcome: Outcome<Item>): void {
-    if (this.#phase.name !== 'asking' || this.#phase.run !== run) return;
+    // It was begun anew, or all has ended; perhaps just when the answer was there.
+    if (run.signal.aborted) return;
     this.#lateTimer?.cancel();
     this.#phase = follow(this.#phase, { name: 'resting' });
     this.#settledAt = this.#parts.clock.now();
@@ -301,7 +298,6 @@ export class Entry<Item> {
     this.#nextAskAt = now;
     this.#lastError = undefined;
     this.#deniedAt = undefined;
-    this.#isGone = false;
     this.#schedule();
     this.#serveAll();
     this.#tellAll(before?.items ?? [], this.#good.items);
@@ -328,10 +324,7 @@ export class Entry<Item> {
     this.#failures += 1;
     if (error.isDenied) {
       this.#deniedAt ??= now;
-      if (before !== undefined && now - this.#deniedAt >= CONFIRM_AFTER_MS) {
-        this.#good = undefined;
-        this.#isGone = true;
-      }
+      if (now - this.#deniedAt >= CONFIRM_AFTER_MS) this.#good = undefined;
     }
     const usable = this.#usable();
     this.#schedule();
@@ -411,10 +404,10 @@ export class Entry<Item> {
     if (items !== undefined) this.#watchers.tellAll(items);
   }
 
-  /** What those who watch go by. Nothing, if nothing has ever been known. */
+  /** What those who watch go by. None before a look-up has ended, if there is something to fall back on. */
   #current(): readonly Item[] | undefined {
     if (this.#good !== undefined) return this.#good.items;
     if (this.#parts.fallback.length > 0) return this.#failures > 0 ? this.#parts.fallback : undefined;
-    return this.#isGone ? [] : undefined;
+    return [];
   }
 }

@@ -171,6 +171,16 @@ describe('a name server', () => {
     expect(await ask(one)).toMatchObject({ addresses: [parseAddress('10.0.0.1')], unknown: 6 });
     expect(systemClock.now() - before).toBeGreaterThan(45);
     expect(systemClock.now() - before).toBeLessThan(900);
+    // c-ares would have asked again after a second.
+    await new Promise((resolve) => setTimeout(resolve, 1_300));
+    expect(one.asked).toHaveLength(2);
+  });
+
+  it('waits for AAAA as long as its caller does when there is no A', async () => {
+    const one = await server((type) =>
+      type === A ? { records: [] } : { records: [aaaa('2001:db8:0:0:0:0:0:1')], afterMs: 200 },
+    );
+    expect((await ask(one)).addresses).toEqual([parseAddress('2001:db8::1')]);
   });
 
   it('gives both when AAAA comes a little later', async () => {

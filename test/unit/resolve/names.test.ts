@@ -12,6 +12,16 @@ function setUp(options: ConstructorParameters<typeof NamesWorld>[0] = {}): Names
   return world;
 }
 
+/** What the poll phase brings, after the timers and before the turn. */
+function beforeEachTurn(happen: () => void): void {
+  const { clock } = world;
+  const turn = clock.turn.bind(clock);
+  clock.turn = (fn) => {
+    happen();
+    turn(fn);
+  };
+}
+
 async function rejection(promise: Promise<unknown>): Promise<ResolveError> {
   const error = await promise.then(
     () => undefined,
@@ -134,13 +144,9 @@ describe('the chain', () => {
         answer = () => resolve({ addresses: addressesOf('10.0.0.1'), ttlMs: undefined });
       });
     const asked = world.names.addresses('orders');
-    // What the poll phase brings, between the timers and the turn.
-    const turn = clock.turn.bind(clock);
-    clock.turn = (fn) => {
-      answer();
-      turn(fn);
-    };
-    await clock.advance(3_000);
+    await clock.advance(2_999);
+    beforeEachTurn(() => answer());
+    await clock.advance(1);
     expect(textsOf((await asked).addresses)).toEqual(['10.0.0.1']);
     expect(second.asked).toEqual([]);
   });
@@ -159,6 +165,7 @@ describe('the chain', () => {
     };
     second.has(['10.0.0.2']);
     expect(await world.ask()).toBe('10.0.0.2 from second');
+    expect(world.clock.pendingTimers).toBe(0);
   });
 
   it('drops what a resolver says after it was given up', async () => {
@@ -265,6 +272,20 @@ describe('a name that was resolved before', () => {
     expect(first.asked).toHaveLength(2);
   });
 
+  it('is looked at once more before it is served stale', async () => {
+    const { clock, first } = setUp({ isAlone: true });
+    first.has(['10.0.0.1']);
+    await world.ask();
+    await clock.advance(60_000);
+    let answer = (): void => undefined;
+    first.addresses = () =>
+      new Promise((resolve) => {
+        answer = () => resolve({ addresses: addressesOf('10.0.0.2'), ttlMs: undefined });
+      });
+    beforeEachTurn(() => answer());
+    expect(await world.ask('orders', 1_800)).toBe('10.0.0.2 from first');
+  });
+
   it('is served as it is now when the look-up is quick', async () => {
     const { clock, first } = setUp({ isAlone: true });
     first.has(['10.0.0.1']);
@@ -362,6 +383,21 @@ describe('a caller who gives up', () => {
     expect(first.cut).toBe(0);
   });
 
+  it('is not counted among those who were served', async () => {
+    const { clock, first, names } = setUp({ isAlone: true });
+    first.has(['10.0.0.1']);
+    await world.ask();
+    first.hangs();
+    await clock.advance(60_000);
+    const controller = new AbortController();
+    const gone = names.addresses('orders', controller.signal);
+    await clock.advance(100);
+    controller.abort();
+    await expect(gone).rejects.toThrow();
+    await clock.advance(2_000);
+    expect(names.stats.staleServed).toBe(0);
+  });
+
   it('is told at once when it had given up before', async () => {
     const { names } = setUp();
     const reason = new Error('never mind');
@@ -456,6 +492,22 @@ describe('a network that has changed', () => {
     expect(textsOf((await asked).addresses)).toEqual(['10.0.0.1']);
     expect(first.cut).toBe(1);
     expect(world.failed).toEqual([]);
+  });
+
+  it('begins anew even when the answer has just come, which may be of the old network', async () => {
+    for (let ticks = 0; ticks < 12; ticks++) {
+      const { clock, first, names } = setUp({ isAlone: true });
+      first.has(['10.0.0.1']);
+      const asked = names.addresses('orders');
+      for (let i = 0; i < ticks; i++) await undefined;
+      first.has(['10.0.0.2']);
+      names.refresh('orders', { force: true });
+      await clock.flush();
+      await asked;
+      expect(await world.ask()).toBe('10.0.0.2 from first');
+      names.end();
+      expect(clock.pendingTimers).toBe(0);
+    }
   });
 
   it('forgets that the name could not be resolved', async () => {

@@ -58,6 +58,13 @@ describe('the watch of the network', () => {
     ]);
   });
 
+  it('does not care for addresses that are of this machine alone', async () => {
+    const { clock, network, seen } = watching();
+    network.interfaces = { ...HOME, lo: [info('127.0.0.1/8', true), info('127.0.0.53/8', true)] };
+    await clock.advance(10_000);
+    expect(seen).toEqual([]);
+  });
+
   it('does not care for link-local addresses, which come and go with every container', async () => {
     const { clock, network, seen } = watching();
     network.interfaces = { ...HOME, veth1: [info('fe80::1/64')] };

@@ -139,6 +139,40 @@ describe('who watches a name', () => {
 });
 
 describe('who watches a name while resolvers fail', () => {
+  it('may stop others when it is told', async () => {
+    world = new NamesWorld({ isAlone: true });
+    const { clock, names } = world;
+    const told: string[] = [];
+    const stops: (() => void)[] = [];
+    for (const name of ['a', 'b']) {
+      stops.push(
+        names.watch(
+          'orders',
+          () => undefined,
+          () => {
+            told.push(name);
+            for (const stop of stops) stop();
+          },
+        ),
+      );
+    }
+    await clock.advance(0);
+    expect(told).toEqual(['a']);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('keeps the fallback addresses when the network changes', async () => {
+    const { told } = watched({ fallbackAddresses: addressesOf('10.1.1.1') });
+    const { clock, first, names } = world;
+    first.fails('ECONNREFUSED');
+    await clock.advance(0);
+    first.hangs();
+    names.refresh('orders', { force: true });
+    names.watch('orders', () => undefined);
+    await clock.advance(10_000);
+    expect(told).toHaveLength(1);
+  });
+
   it('is told when the server was down at the start and comes up', async () => {
     const { failed, told } = watched();
     const { clock, first } = world;
