@@ -1,5 +1,5 @@
 /**
- * A literal IP address, and sets of them. Names, ports and sockets are left to others.
+ * A literal IP address. Names, ports and sockets are left to others.
  */
 import { isIP, SocketAddress } from 'node:net';
 
@@ -23,13 +23,6 @@ export function parseAddress(text: string): Address | undefined {
 /** Whether the text is an address, not a name. */
 export function isLiteral(text: string): boolean {
   return isIP(text) !== 0;
-}
-
-/** Whether both hold the same addresses, in whatever order: resolvers rotate them. */
-export function sameAddresses(a: readonly Address[], b: readonly Address[]): boolean {
-  const one = new Set(a.map(({ address }) => address));
-  const other = new Set(b.map(({ address }) => address));
-  return one.size === other.size && [...one].every((address) => other.has(address));
 }
 
 /** The addresses of one family: of the one that is preferred, or of the other if there are none. */

@@ -26,6 +26,7 @@ export type Outcome<Item> =
 /** What a run needs to know. */
 export interface ChainParts<Item> {
   readonly lookups: readonly Lookup[];
+  /** Rejects, never throws. */
   readonly ask: (lookup: Lookup, signal: AbortSignal) => Promise<Found<Item>>;
   /** For each resolver, in ms. */
   readonly timeoutMs: number;
@@ -79,7 +80,6 @@ function askOne<Item>(lookup: Lookup, parts: ChainParts<Item>, signal: AbortSign
       settle();
       reject(error);
     };
-    // In a promise of its own, since a resolver of the user's may throw.
-    new Promise<Found<Item>>((started) => started(ask(lookup, controller.signal))).then(onFound, onFailed);
+    ask(lookup, controller.signal).then(onFound, onFailed);
   });
 }

@@ -290,6 +290,7 @@ function hint<Item>(entry: Entry<Item> | undefined, options: RefreshOptions): vo
   else entry?.hint();
 }
 
+// Async, since a resolver of the user's may throw.
 async function addressesFrom(lookup: Lookup, host: string, signal: AbortSignal): Promise<Found<Address>> {
   const { addresses, ttlMs, unknown } = await lookup.addresses(host, signal);
   return {

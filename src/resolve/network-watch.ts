@@ -37,7 +37,6 @@ export class NetworkWatch {
   readonly #parts: NetworkWatchParts;
   #addresses: ReadonlySet<string> | undefined;
   #lookedAt = 0;
-  #lookedAtWall = 0;
   #timer: Timer | undefined;
   #hasWarned = false;
 
@@ -57,16 +56,14 @@ export class NetworkWatch {
 
   #rest(): void {
     const { clock } = this.#parts;
-    this.#lookedAt = clock.now();
-    this.#lookedAtWall = clock.wall();
+    this.#lookedAt = clock.wall();
     this.#timer = clock.after(LOOK_EVERY_MS, () => this.#look());
   }
 
   #look(): void {
     const { clock, onChange } = this.#parts;
-    // Linux stops the one while it sleeps, and only stops running while a container is frozen; the other may be set back.
-    const passedMs = Math.max(clock.now() - this.#lookedAt, clock.wall() - this.#lookedAtWall);
-    const lateMs = Math.floor(passedMs - LOOK_EVERY_MS);
+    // By the wall: `now()` stands still while Linux sleeps, and goes on while a container or a Lambda is frozen.
+    const lateMs = Math.floor(clock.wall() - this.#lookedAt - LOOK_EVERY_MS);
     const wokeMs = lateMs > SLEPT_MS ? lateMs : 0;
     const before = this.#addresses;
     const after = this.#read() ?? before;

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { isLiteral, parseAddress, sameAddresses } from '../../../src/resolve/address.ts';
-import { addressesOf } from './fake-lookup.ts';
+import { isLiteral, parseAddress } from '../../../src/resolve/address.ts';
 
 describe('an address', () => {
   it.each([
@@ -16,12 +15,5 @@ describe('an address', () => {
   it.each(['orders', '10.0.0', '10.0.0.256', '[::1]', '', '010.0.0.1'])('is not a name: %s', (text) => {
     expect(parseAddress(text)).toBeUndefined();
     expect(isLiteral(text)).toBe(false);
-  });
-
-  it('is one of a set, whose order and repeats mean nothing', () => {
-    const one = addressesOf('10.0.0.1', '10.0.0.2');
-    expect(sameAddresses(one, addressesOf('10.0.0.2', '10.0.0.1', '10.0.0.2'))).toBe(true);
-    expect(sameAddresses(one, addressesOf('10.0.0.1'))).toBe(false);
-    expect(sameAddresses(one, addressesOf('10.0.0.1', '10.0.0.3'))).toBe(false);
   });
 });
