@@ -6,11 +6,17 @@ import { type Clock, clockOf, type RandomSource, systemClock, TimerHold } from '
 import { type PoolOptions, type ResolvedOptions, resolveOptions } from './options.ts';
 import { Announcer } from './pool/announcer.ts';
 import { handshake } from './pool/handshake.ts';
+import { Members } from './pool/members.ts';
 import { Pool } from './pool/pool.ts';
+import { PoolMember } from './pool/pool-member.ts';
 import { Roster } from './pool/roster.ts';
 import type { Slot } from './pool/slot.ts';
 import { Tracer } from './pool/trace.ts';
+import type { Lookup } from './resolve/lookup.ts';
+import { Names } from './resolve/names.ts';
+import { systemLookup } from './resolve/system-lookup.ts';
 import { BUDGET_DEFAULTS, RetryBudget } from './retry/budget.ts';
+import { Route } from './route.ts';
 import { Connection, type ConnectionProfile, type DuplexSocket } from './transport/connection.ts';
 import { dial } from './transport/dial.ts';
 import { endpointName } from './transport/endpoint.ts';
@@ -30,6 +36,8 @@ export interface Surroundings {
   /** What keeps the process alive, one for each pool. */
   readonly makeHold: () => Pick<TimerHold, 'take' | 'drop' | 'end'>;
   readonly dial: Dialer;
+  /** The resolvers of names, in the order in which they are asked. */
+  readonly makeLookups: () => readonly Lookup[];
 }
 
 /** The real ones. */
@@ -38,6 +46,7 @@ export const REAL: Surroundings = {
   random: Math.random,
   makeHold: () => new TimerHold(),
   dial,
+  makeLookups: () => [systemLookup()],
 };
 
 /**
@@ -98,12 +107,24 @@ export function assembleParts<In, Out>(
     hold,
   };
   const announcer = new Announcer();
+  const names = new Names({ lookups: around.makeLookups(), clock, random });
+  const route = new Route({ names, clock, random, connectTimeoutMs: options.connectTimeoutMs });
+  const { endpoint: target } = options;
+  const member = new PoolMember(
+    { endpoint: options.endpoint, profile, retry: options.retry, random },
+    {},
+    clock.now(),
+  );
   const roster = new Roster<In, Out>(
     {
       ...options,
       endpoint,
+      members: new Members(member, undefined, clock),
+      onTrouble: () => {
+        if (target.kind === 'tcp') route.refresh(target.host);
+      },
       heartbeat: options.probe === undefined ? undefined : options.heartbeat,
-      connect: (slot, signal) => connect(slot, signal, options, profile, around),
+      connect: (slot, signal) => connect(slot, signal, options, slot.member ?? member, route, around),
       budget,
       clock,
       random,
@@ -119,33 +140,41 @@ export function assembleParts<In, Out>(
     clock,
     hold,
     tracer,
+    onEnd: () => names.end(),
     request: { endpoint, retry, budget, clock, random, hold },
   });
   return { pool, roster, tracer, options, endpoint, clock, hold };
 }
 
-/** One attempt: DNS, TCP, TLS and handshake, under one deadline. */
+/** One socket: DNS, and for one address after the other TCP, TLS and handshake, under one deadline. */
 async function connect<In, Out>(
   slot: Slot<In, Out>,
   signal: AbortSignal,
   options: ResolvedOptions<In, Out>,
-  profile: ConnectionProfile<In, Out>,
+  member: PoolMember<In, Out>,
+  route: Route,
   around: Surroundings,
 ): Promise<Connection<In, Out>> {
-  const { clock } = around;
+  const { clock } = member.profile;
   const { connectTimeoutMs, onConnect } = options;
-  const deadlineAt = clock.now() + connectTimeoutMs;
-  // Before the dial: a factory that throws inside a socket's event would end the process.
-  const codec = options.makeCodec();
-  const connection = await around.dial(
-    options,
-    clock,
+  return route.open<Connection<In, Out>>(
+    member.endpoint,
     signal,
-    (socket) => new Connection(slot.id, socket, codec, profile, slot),
+    async (address, deadlineAt, cut) => {
+      // Before the dial: a factory that throws inside a socket's event would end the process.
+      const codec = options.makeCodec();
+      const connection = await around.dial(
+        { ...options, address, endpoint: member.endpoint, remainingMs: deadlineAt - clock.now() },
+        clock,
+        cut,
+        (socket) => new Connection(slot.id, socket, codec, member.profile, slot),
+      );
+      if (onConnect !== undefined) {
+        const parts = { onConnect, endpoint: member.name, connectTimeoutMs, clock };
+        await handshake(slot, connection, deadlineAt - clock.now(), cut, parts);
+      }
+      return connection;
+    },
+    (late) => late.destroy('surplus'),
   );
-  if (onConnect !== undefined) {
-    const parts = { onConnect, endpoint: profile.endpoint, connectTimeoutMs, clock };
-    await handshake(slot, connection, deadlineAt - clock.now(), signal, parts);
-  }
-  return connection;
 }

@@ -6,10 +6,12 @@ import { AsyncResource } from 'node:async_hooks';
 import type { Clock, RandomSource } from '../clock.ts';
 import type { PulsepoolError } from '../errors.ts';
 import { messageOf } from '../errors.ts';
-import { Backoff, type BackoffBounds } from '../transport/backoff.ts';
+import type { BackoffBounds } from '../transport/backoff.ts';
 import type { Connection } from '../transport/connection.ts';
 import { Ledger } from './ledger.ts';
+import type { Members } from './members.ts';
 import { Opener, type Opening } from './opener.ts';
+import type { PoolMember } from './pool-member.ts';
 import type { Slot } from './slot.ts';
 
 /** Who wanted the slots. */
@@ -20,7 +22,12 @@ export interface DialsOwner<In, Out> {
   /** It has no socket, and never will. With an error, the dial has failed for good; without, it was not needed. */
   readonly onNotOpened: (slot: Slot<In, Out>, error: PulsepoolError | undefined) => void;
   /** One attempt has failed; there may be more. */
-  readonly onDialFailed: (error: PulsepoolError, failures: number, backoffMs: number) => void;
+  readonly onDialFailed: (
+    error: PulsepoolError,
+    member: PoolMember<In, Out>,
+    failures: number,
+    backoffMs: number,
+  ) => void;
 }
 
 /** What a set of dials needs. */
@@ -33,6 +40,7 @@ export interface DialsParts<In, Out> {
   readonly connect: (slot: Slot<In, Out>, signal: AbortSignal) => Promise<Connection<In, Out>>;
   readonly clock: Clock;
   readonly random: RandomSource;
+  readonly members: Members<In, Out>;
 }
 
 // Whoever comes so shortly before the next attempt had better wait for it: the server may just have come back.
@@ -43,7 +51,7 @@ export class Dials<In, Out> {
   readonly #owner: DialsOwner<In, Out>;
   readonly #clock: Clock;
   readonly #ledger: Ledger<Slot<In, Out>>;
-  readonly #backoff: Backoff;
+  readonly #members: Members<In, Out>;
   readonly #opener: Opener<In, Out>;
   readonly #maxConnecting: number;
   // Dials side by side while open sockets serve: see `limit`.
@@ -54,21 +62,22 @@ export class Dials<In, Out> {
   readonly #context: AsyncResource = new AsyncResource('pulsepool');
 
   constructor(parts: DialsParts<In, Out>, owner: DialsOwner<In, Out>) {
-    const { clock, connect, endpoint, retry } = parts;
+    const { clock, connect, endpoint, members, retry } = parts;
     this.#owner = owner;
     this.#clock = clock;
     this.#ledger = new Ledger(parts.sizes.max);
     this.#maxConnecting = parts.maxConnecting;
-    this.#backoff = new Backoff(retry, parts.random);
+    this.#members = members;
     this.#opener = new Opener({
       endpoint,
       connect,
-      backoff: this.#backoff,
+      members,
       retries: retry.retries,
       clock,
       signal: this.#aborter.signal,
       isWanted: (running) => running < owner.wanted(),
-      onFailed: (error, backoffMs) => owner.onDialFailed(error, this.#backoff.failures, backoffMs),
+      onFailed: (error, member, backoffMs) =>
+        owner.onDialFailed(error, member, member.backoff.failures, backoffMs),
     });
   }
 
@@ -82,32 +91,32 @@ export class Dials<In, Out> {
     return this.#ledger.size;
   }
 
-  /** Whether the newest thing known about the endpoint is a failure. */
+  /** Whether the newest thing known about each endpoint is a failure. */
   get isFailing(): boolean {
-    return this.#backoff.isFailing;
+    return this.#members.isFailing;
   }
 
   /** Why the last dial failed, however long ago. */
   get lastFailure(): PulsepoolError | undefined {
-    return this.#backoff.lastError;
+    return this.#members.lastFailure;
   }
 
-  /** The endpoint is known to be down: every attempt has failed, and the next one is not due soon. */
+  /** All endpoints are known to be down: every attempt has failed, and the next one is not due soon. */
   get isDown(): boolean {
-    return this.#opener.isDown && this.#backoff.waitMs(this.#clock.now()) > SOON_MS;
+    return this.#opener.isDown && this.#members.waitMs(this.#clock.now()) > SOON_MS;
   }
 
   /** When the next attempt is due, in ms from now. */
   get waitMs(): number {
-    return this.#backoff.waitMs(this.#clock.now());
+    return this.#members.waitMs(this.#clock.now());
   }
 
   /**
-   * How many dials may run side by side. While the endpoint fails: a single probe. While open sockets are serving
+   * How many dials may run side by side. While all endpoints fail: a single probe. While open sockets are serving
    * callers, who may all be served before a dial is done: one, and twice as many after each that was still needed.
    */
   limit(isServing: boolean): number {
-    if (this.#backoff.isFailing) return 1;
+    if (this.#members.isFailing) return 1;
     return isServing ? Math.min(this.#ramp, this.#maxConnecting) : this.#maxConnecting;
   }
 
@@ -143,8 +152,8 @@ export class Dials<In, Out> {
   }
 
   /** A socket was lost that should have lived: as good as a failed dial, or its server would be dialed for ever. */
-  countLoss(error: PulsepoolError, openedAt: number): void {
-    this.#backoff.failed(error, openedAt, this.#clock.now());
+  countLoss(slot: Slot<In, Out>, error: PulsepoolError, openedAt: number): void {
+    if (slot.member !== undefined) this.#members.onLoss(slot.member, error, openedAt, this.#clock.now());
   }
 
   /** Ends every dial that runs or waits; none is started any more. */
@@ -169,7 +178,7 @@ export class Dials<In, Out> {
       this.#owner.onOpened(slot, connection, now - startedAt);
       return;
     }
-    if (connection.error !== undefined) this.countLoss(connection.error, connection.openedAt);
+    if (connection.error !== undefined) this.countLoss(slot, connection.error, connection.openedAt);
     this.#owner.onNotOpened(slot, undefined);
   }
 }

@@ -13,6 +13,7 @@ import type { Announcer } from './announcer.ts';
 import type { Holders } from './holders.ts';
 import type { HookName, Hooks } from './hooks.ts';
 import { Lease, type LeaseHome } from './lease.ts';
+import type { Members } from './members.ts';
 import type { Pinger } from './pinger.ts';
 import type { PoolState } from './pool-state.ts';
 import type { Refusals } from './refusals.ts';
@@ -80,6 +81,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   // Kept at hand for the warm path.
   readonly #state: PoolState<In, Out>;
   readonly #clock: Clock;
+  readonly #members: Members<In, Out>;
   readonly #waiters: Waiters<Lease<In, Out>>;
   readonly #hooks: Hooks<In, Out>;
   readonly #pinger: Pinger<In, Out>;
@@ -96,6 +98,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     this.#owner = owner;
     this.#state = parts.state;
     this.#clock = parts.clock;
+    this.#members = parts.state.members;
     this.#waiters = parts.waiters;
     this.#hooks = parts.hooks;
     this.#pinger = parts.pinger;
@@ -118,7 +121,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   /** A socket that can be lent this very moment, if there is one. The warm path of `acquire`. */
   lendFresh(trace?: Trace | undefined): Lease<In, Out> | undefined {
     const { phase, shelf, sizes, tally } = this.#state;
-    const slot = shelf.top;
+    const slot = this.#members.top();
     if (slot === undefined || this.#waiters.size > 0 || slot.state.name !== 'idle') return undefined;
     if (phase === 'suspended' || this.#hooks.hasOnAcquire) return undefined;
     const now = this.#clock.now();
@@ -163,7 +166,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     const { shelf, tally } = this.#state;
     let losses = 0;
     while (this.#waiters.size === 0 && this.#state.phase === 'serving') {
-      const slot = shelf.top;
+      const slot = this.#members.top();
       if (slot === undefined || slot.state.name !== 'idle') break;
       const { connection } = slot.state;
       if (this.#pinger.mustPing(slot, this.#clock.now() - connection.lastReadAt)) break;
@@ -239,7 +242,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     const { phase, shelf } = this.#state;
     if (phase === 'suspended') return;
     while (this.#waiters.size > this.#borrowChecks) {
-      const slot = shelf.top;
+      const slot = this.#members.top();
       if (slot === undefined || slot.state.name !== 'idle') break;
       shelf.remove(slot);
       this.#handOver(slot, slot.state.connection);
@@ -274,6 +277,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   ): Lease<In, Out> {
     const { counters } = this.#state;
     slot.uses += 1;
+    slot.member?.lent();
     const lease = new Lease(slot, connection, this, slot.uses);
     state.lease = lease;
     state.lentAt = now;
@@ -432,6 +436,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     }
     state.lease = undefined;
     state.isShared = false;
+    slot.member?.returned();
   }
 
   passOn({ state }: Slot<In, Out>, waitedMs: number, now: number): void {

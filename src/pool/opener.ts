@@ -1,15 +1,16 @@
 /**
- * Opens connections: p-retry around one dial at a time, under one back-off for the whole endpoint. It decides
- * when an attempt may start and when to give up; how a dial works and who is waiting for it is told from outside.
+ * Opens connections: p-retry around one dial at a time, each under the back-off of its endpoint. It decides when an
+ * attempt may start and when to give up; how a dial works, to which endpoint the next one goes, and who is waiting for
+ * it, is told from outside.
  *
- * While the endpoint is failing there is a single probe: whoever else comes ends quietly (`elided`), and the
- * pool asks again when the probe has an answer.
+ * While an endpoint is failing there is a single probe of it: whoever finds no other endpoint ends quietly
+ * (`elided`), and the pool asks again when the probe has an answer.
  */
 import pRetry, { AbortError } from 'p-retry';
 import { type Clock, pause } from '../clock.ts';
 import { messageOf, PulsepoolError } from '../errors.ts';
-import type { Backoff } from '../transport/backoff.ts';
 import type { Connection } from '../transport/connection.ts';
+import type { PoolMember } from './pool-member.ts';
 import type { Slot } from './slot.ts';
 
 /** How an opening ended. */
@@ -24,15 +25,27 @@ export interface OpenerParts<In, Out> {
   readonly endpoint: string;
   /** One attempt: dial and handshake. Destroys what comes late. */
   readonly connect: (slot: Slot<In, Out>, signal: AbortSignal) => Promise<Connection<In, Out>>;
-  readonly backoff: Backoff;
-  /** Attempts after the first one. */
+  readonly members: DialTargets<In, Out>;
+  /** Attempts after the first one, unless there are more endpoints to be tried. */
   readonly retries: number;
   readonly clock: Clock;
   /** Aborted when the pool closes. */
   readonly signal: AbortSignal;
   /** Whether an attempt that has not started is still worth starting, given how many are running. */
   readonly isWanted: (running: number) => boolean;
-  readonly onFailed: (error: PulsepoolError, backoffMs: number) => void;
+  readonly onFailed: (error: PulsepoolError, member: PoolMember<In, Out>, backoffMs: number) => void;
+}
+
+/** The endpoints, as whoever dials sees them. */
+export interface DialTargets<In, Out> {
+  readonly size: number;
+  /** How long all of them have to be left alone, in ms; 0 when one may be dialed at once. */
+  readonly waitMs: (now: number) => number;
+  /** The one to be dialed now; none while those that may be dialed are being probed. */
+  readonly toDial: (now: number) => PoolMember<In, Out> | undefined;
+  /** A dial to it begins, and has ended. */
+  readonly onDial: (member: PoolMember<In, Out>) => void;
+  readonly onDialed: (member: PoolMember<In, Out>) => void;
 }
 
 class Elided extends Error {}
@@ -41,7 +54,6 @@ class Elided extends Error {}
 export class Opener<In, Out> {
   readonly #parts: OpenerParts<In, Out>;
   #running = 0;
-  #isProbing = false;
   // A whole series of attempts has failed since the last success: more series are one attempt long.
   #isDown = false;
 
@@ -58,7 +70,7 @@ export class Opener<In, Out> {
   async open(slot: Slot<In, Out>): Promise<Opening<In, Out>> {
     try {
       const connection = await pRetry(() => this.#attempt(slot), {
-        retries: this.#isDown ? 0 : this.#parts.retries,
+        retries: this.#isDown ? 0 : Math.max(this.#parts.retries, this.#parts.members.size - 1),
         // The wait is the endpoint's own, in #attempt: p-retry's has no jitter once it reaches its cap.
         minTimeout: 0,
         factor: 1,
@@ -74,17 +86,21 @@ export class Opener<In, Out> {
   }
 
   async #attempt(slot: Slot<In, Out>): Promise<Connection<In, Out>> {
-    const { backoff, clock, connect, isWanted, onFailed, signal } = this.#parts;
+    const { clock, connect, isWanted, members, onFailed, signal } = this.#parts;
     // Time may have been added while we slept.
-    for (let wait = backoff.waitMs(clock.now()); wait > 0; wait = backoff.waitMs(clock.now())) {
+    for (let wait = members.waitMs(clock.now()); wait > 0; wait = members.waitMs(clock.now())) {
       await pause(wait, clock, signal);
       if (signal.aborted) break;
     }
+    const isNeeded = !signal.aborted && isWanted(this.#running);
+    const member = isNeeded ? members.toDial(clock.now()) : undefined;
+    if (member === undefined) throw new AbortError(new Elided());
+    const { backoff } = member;
     const isProbe = backoff.isFailing;
-    if (signal.aborted || !isWanted(this.#running) || (isProbe && this.#isProbing))
-      throw new AbortError(new Elided());
-    if (isProbe) this.#isProbing = true;
+    if (isProbe) member.isProbing = true;
+    slot.member = member;
     this.#running += 1;
+    members.onDial(member);
     const startedAt = clock.now();
     try {
       const connection = await connect(slot, signal);
@@ -95,11 +111,12 @@ export class Opener<In, Out> {
     } catch (thrown) {
       if (signal.aborted) throw new AbortError(new Elided());
       const error = this.#explain(thrown);
-      onFailed(error, backoff.failed(error, startedAt, clock.now()));
+      onFailed(error, member, backoff.failed(error, startedAt, clock.now()));
       throw error;
     } finally {
       this.#running -= 1;
-      if (isProbe) this.#isProbing = false;
+      members.onDialed(member);
+      if (isProbe) member.isProbing = false;
     }
   }
 

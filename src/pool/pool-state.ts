@@ -1,9 +1,10 @@
 /**
- * What the parts of one pool share: its sizes, its phase, its slots with their counts, the shelf, and its counters.
+ * What the parts of one pool share: its sizes, its phase, its endpoints, its slots with their counts, the shelf, and its counters.
  * What happens to them is decided elsewhere.
  */
 import type { PoolCounts } from '../errors.ts';
-import { Shelf } from './shelf.ts';
+import type { Members } from './members.ts';
+import type { Shelf } from './shelf.ts';
 import type { Sizes } from './sizes.ts';
 import { type Slot, SlotTally } from './slot.ts';
 import { Counters } from './stats.ts';
@@ -19,13 +20,16 @@ export type PoolPhase = 'serving' | 'suspended' | 'draining';
 export class PoolState<In, Out> {
   readonly slots: Set<Slot<In, Out>> = new Set();
   readonly tally: SlotTally = new SlotTally();
-  readonly shelf: Shelf<In, Out> = new Shelf();
+  readonly members: Members<In, Out>;
+  readonly shelf: Shelf<In, Out>;
   readonly counters: Counters = new Counters();
   sizes: Sizes;
   phase: PoolPhase = 'serving';
 
-  constructor(sizes: Sizes) {
+  constructor(sizes: Sizes, members: Members<In, Out>) {
     this.sizes = sizes;
+    this.members = members;
+    this.shelf = members.shelf;
   }
 
   get isSuspended(): boolean {

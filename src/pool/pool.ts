@@ -68,6 +68,8 @@ export interface PoolParts<In, Out> {
   readonly clock: Clock;
   readonly hold: Pick<TimerHold, 'take' | 'drop' | 'end'>;
   readonly request: Omit<RequestParts<In, Out>, 'acquire' | 'closing'>;
+  /** Ends what the pool does not know: names are looked up no more. */
+  readonly onEnd: () => void;
 }
 
 const CLOSE_TIMEOUT_MS = 10_000;
@@ -408,6 +410,7 @@ export class Pool<In, Out> implements AsyncDisposable {
     await this.#roster.drain();
     timer.cancel();
     await this.#roster.end();
+    this.#parts.onEnd();
     hold.drop();
     hold.end();
     const forced = holders.length;

@@ -19,6 +19,7 @@ import { type HookName, Hooks, type HooksParts } from './hooks.ts';
 import { IdleLimit } from './idle-limit.ts';
 import type { Lease } from './lease.ts';
 import { Lender } from './lender.ts';
+import type { Members } from './members.ts';
 import { Pinger, type PingerParts } from './pinger.ts';
 import { PoolState } from './pool-state.ts';
 import { Readiness, type ReadyWatcher } from './readiness.ts';
@@ -41,6 +42,9 @@ export interface RosterParts<In, Out> extends DialsParts<In, Out>, PingerParts, 
   readonly idleTimeoutMs: number;
   readonly maxLifetimeMs: number;
   readonly leakAfterMs: number;
+  readonly members: Members<In, Out>;
+  /** A dial has failed, or a socket was lost: the addresses may have changed. */
+  readonly onTrouble: () => void;
   /** Shared with the requests of a client: dials and pings after a failure take from it, and are never refused. */
   readonly budget: RetryBudget;
   readonly clock: Clock;
@@ -82,7 +86,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
 
   constructor(parts: RosterParts<In, Out>, announcer: Announcer) {
     const { clock, endpoint, hold, sizes } = parts;
-    const state = new PoolState<In, Out>(sizes);
+    const state = new PoolState<In, Out>(sizes, parts.members);
     const { counters, shelf, slots, tally } = state;
     this.#parts = parts;
     this.#announcer = announcer;
@@ -156,11 +160,13 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
       wanted: () => this.#wanted(),
       onOpened: (slot, connection, dialMs) => this.#onOpened(slot, connection, dialMs),
       onNotOpened: (slot, error) => this.#onNotOpened(slot, error),
-      onDialFailed: (error, failures, backoffMs) => {
+      onDialFailed: (error, member, failures, backoffMs) => {
         counters.dialFailed += 1;
         // One more is to come, at the expense of what requests may repeat.
         parts.budget.withdraw(clock.now());
-        announcer.tell('dialFailed', () => ({ endpoint, error, failures, backoffMs }));
+        announcer.tell('dialFailed', () => ({ endpoint: member.name, error, failures, backoffMs }));
+        parts.members.onDialFailed(member, error, clock.now());
+        parts.onTrouble();
       },
     });
     this.#retirement = new Retirement(parts.maxConnecting, clock, {
@@ -423,9 +429,11 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
   }
 
   #onOpened(slot: Slot<In, Out>, connection: Connection<In, Out>, dialMs: number): void {
-    const { clock, endpoint, random } = this.#parts;
+    const { clock, members, random } = this.#parts;
     const { counters, isDraining, tally } = this.state;
+    const endpoint = this.#endpointOf(slot);
     tally.move(slot, { name: 'idle', connection });
+    if (slot.member !== undefined) members.onOpened(slot.member, clock.now());
     slot.expiresAt = this.#upkeep.expiry(connection.openedAt, random());
     this.#pinger.watch(slot);
     this.#isWished = false;
@@ -462,6 +470,10 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     if (this.state.tally.open === 0) this.refusals.failAll();
   }
 
+  #endpointOf({ member }: Slot<In, Out>): string {
+    return member?.name ?? this.#parts.endpoint;
+  }
+
   // ---- a slot ends ---------------------------------------------------------------------------------------
 
   onEnding(slot: Slot<In, Out>, reason: CloseReason, error: PulsepoolError | undefined): void {
@@ -473,7 +485,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     const wasPeer = reason === 'peer-closed' || reason === 'peer-reset';
     if (wasPeer && state.name !== 'leased') this.#learnIdleLimit(slot, connection);
     this.#leave(slot, connection, reason, error);
-    if (error !== undefined && connection.diedYoung) this.dials.countLoss(error, connection.openedAt);
+    if (error !== undefined && connection.diedYoung) this.dials.countLoss(slot, error, connection.openedAt);
     // Its borrower need not wait until it has closed when another one rests.
     if (wasForBorrower || this.waiters.size > 0) this.serve();
   }
@@ -527,8 +539,12 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     tally.move(slot, { name: 'closing', connection, reason });
     this.#checkQuiet();
     counters.countClosed(reason);
-    const { clock, endpoint } = this.#parts;
-    const ageMs = clock.now() - connection.openedAt;
+    const { clock, members } = this.#parts;
+    const endpoint = this.#endpointOf(slot);
+    const now = clock.now();
+    if (slot.member !== undefined) members.onLeft(slot.member, state.name === 'leased', reason, now);
+    if (error !== undefined) this.#parts.onTrouble();
+    const ageMs = now - connection.openedAt;
     const { id: connectionId, uses } = slot;
     this.#announcer.tell('closed', () => ({ connectionId, endpoint, reason, error, ageMs, uses }), trace);
     if (waiter !== undefined) this.lender.tryAgain(waiter, error);
@@ -554,7 +570,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     // Else a hook that fails on each new socket would have the server dialed without a pause. One that has served shows
     // that the server can be used.
     if (slot.uses === 0 && connection.isOpen && hook === 'onAcquire') {
-      this.dials.countLoss(error, connection.openedAt);
+      this.dials.countLoss(slot, error, connection.openedAt);
     }
     connection.destroy('hook', error);
   }
@@ -562,7 +578,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
   /** Nobody can release it any more. */
   #onLost(slot: Slot<In, Out>): void {
     const { state } = slot;
-    if (state.name === 'leased') state.connection.destroy('leaked', lostError(this.#parts.endpoint));
+    if (state.name === 'leased') state.connection.destroy('leaked', lostError(this.#endpointOf(slot)));
   }
 
   /** While draining, with nobody left to serve: what rests is of no more use, nor is what is being dialed. */
@@ -599,7 +615,8 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
   }
 
   #learnIdleLimit(slot: Slot<In, Out>, connection: Connection<In, Out>): void {
-    const { clock, endpoint, idleTimeoutMs: configuredMs } = this.#parts;
+    const { clock, idleTimeoutMs: configuredMs } = this.#parts;
+    const endpoint = this.#endpointOf(slot);
     const { bottom } = this.state.shelf;
     const now = clock.now();
     const eldest = bottom === slot ? bottom.above : bottom;

@@ -58,3 +58,25 @@ export class Shelf<In, Out> {
     this.#size -= 1;
   }
 }
+
+/** The same over many endpoints: each of them knows its own that rest. */
+export class MemberShelf<In, Out> extends Shelf<In, Out> {
+  override push(slot: Slot<In, Out>): void {
+    super.push(slot);
+    slot.member?.resting.push(slot);
+  }
+
+  override pushBottom(slot: Slot<In, Out>): void {
+    super.pushBottom(slot);
+    slot.member?.resting.unshift(slot);
+  }
+
+  override remove(slot: Slot<In, Out>): void {
+    if (!slot.isShelved) return;
+    super.remove(slot);
+    const resting = slot.member?.resting;
+    // The one that is lent next is the last.
+    const at = resting?.lastIndexOf(slot) ?? -1;
+    if (at >= 0) resting?.splice(at, 1);
+  }
+}

@@ -8,6 +8,7 @@ import type { Beat, HeartbeatTarget } from '../heartbeat/heartbeat.ts';
 import type { CloseReason } from '../transport/close-reason.ts';
 import type { Connection, ConnectionOwner } from '../transport/connection.ts';
 import type { Lease } from './lease.ts';
+import type { PoolMember } from './pool-member.ts';
 import type { Trace } from './trace.ts';
 import type { Waiter } from './waiters.ts';
 
@@ -98,6 +99,11 @@ export class Slot<In, Out> implements ConnectionOwner, HeartbeatTarget {
   readonly #pulse: SlotPulse<In, Out>;
   /** Change it through {@link SlotTally.move} only. */
   state: SlotState<In, Out> = { name: 'dialing' };
+  /** Where its socket leads, or its last attempt has led; none before the first one. */
+  member: PoolMember<In, Out> | undefined;
+  /** The address at the other end, and ours; empty when there is none, or before it is open. */
+  address = '';
+  localAddress = '';
   beat: Beat | undefined;
   /** Its idle and its leased state, kept: the same objects each time it goes and comes back. */
   rest: SlotState<In, Out> | undefined;

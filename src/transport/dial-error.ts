@@ -1,11 +1,33 @@
 /**
- * What the operating system, DNS or TLS said about a socket, turned into an error with a story: which code, in
- * which phase, whether trying again can help, and what to look at.
+ * A dial that failed, as an error with a story: which code, in which phase, by which address, whether trying again can
+ * help, and what to look at. What each code of the system's means is in dial-story.ts.
  */
-import { type ErrorCode, PulsepoolError } from '../errors.ts';
+import net from 'node:net';
+import { type ErrorCode, messageOf, PulsepoolError } from '../errors.ts';
+import {
+  isAboutOurCertificate,
+  RESET,
+  SETUP,
+  type Story,
+  storyOf,
+  TLS_SETUP,
+  tlsStory,
+} from './dial-story.ts';
+import { withAddress } from './endpoint.ts';
 
 /** The steps of a dial, in order. */
 export type DialPhase = 'dns' | 'tcp' | 'tls' | 'handshake';
+
+/** What a {@link DialError} tells beside its code and message. */
+export interface DialErrorDetails {
+  readonly phase: DialPhase;
+  readonly endpoint: string;
+  readonly retryable: boolean;
+  readonly hint: string;
+  readonly address?: string | undefined;
+  readonly reason?: string;
+  readonly cause?: unknown;
+}
 
 /** A dial that failed. */
 export class DialError extends PulsepoolError {
@@ -14,242 +36,22 @@ export class DialError extends PulsepoolError {
   readonly phase: DialPhase;
   /** `host:port` or path. */
   readonly endpoint: string;
+  /** The IP address that was dialed, where it was one. */
+  readonly address: string | undefined;
+  /** What went wrong, in words and without the endpoint's name: what one address has to say beside others. */
+  readonly reason: string;
 
-  constructor(
-    code: ErrorCode,
-    message: string,
-    details: { phase: DialPhase; endpoint: string; retryable: boolean; hint: string; cause?: unknown },
-  ) {
+  constructor(code: ErrorCode, message: string, details: DialErrorDetails) {
     super(code, message, details);
     this.phase = details.phase;
     this.endpoint = details.endpoint;
+    this.address = details.address;
+    this.reason = details.reason ?? message;
   }
 }
 
-interface Story {
-  readonly code: ErrorCode;
-  readonly retryable: boolean;
-  readonly what: string;
-  readonly hint: string;
-}
-
-const REFUSED: Story = {
-  code: 'ERR_REFUSED',
-  retryable: true,
-  what: 'the connection was refused',
-  hint: 'Nothing listens there: check that the server runs, and the host and port, or the path.',
-};
-const NO_SOCKET_FILE: Story = {
-  code: 'ERR_REFUSED',
-  retryable: true,
-  what: 'there is no socket at this path',
-  hint: 'Check that the server runs, the path, and that both sides see the same file system.',
-};
-const TIMED_OUT: Story = {
-  code: 'ERR_CONNECT_TIMEOUT',
-  retryable: true,
-  what: 'the operating system gave up waiting for an answer',
-  hint: 'A firewall or security group may drop the packets, or the host is down.',
-};
-const UNREACHABLE: Story = {
-  code: 'ERR_UNREACHABLE',
-  retryable: true,
-  what: 'there is no route to it',
-  hint: 'Check the network, the VPN, and whether the address belongs to this network.',
-};
-const DNS: Story = {
-  code: 'ERR_DNS',
-  retryable: true,
-  what: 'the name could not be resolved',
-  hint: 'Check the name, the resolver and the search domains (in Kubernetes: service, namespace, cluster DNS).',
-};
-const FILES: Story = {
-  code: 'ERR_TOO_MANY_FILES',
-  retryable: true,
-  what: 'this process or system is out of file descriptors',
-  hint: 'Raise `ulimit -n`, lower `max`, and look for sockets or files that are never closed.',
-};
-const PORTS: Story = {
-  code: 'ERR_NO_LOCAL_PORTS',
-  retryable: true,
-  what: 'no local port or address is left',
-  hint: 'Too many short-lived sockets (TIME_WAIT), or `localAddress` is not an address of this machine.',
-};
-const DENIED: Story = {
-  code: 'ERR_CONNECT',
-  retryable: false,
-  what: 'the operating system denied it',
-  hint: 'Check the permissions of the socket file, or the firewall of this host.',
-};
-const UNFIT: Story = {
-  code: 'ERR_CONNECT',
-  retryable: false,
-  what: 'the operating system can’t make such a connection',
-  hint: 'Check the host or path; `localAddress` must be of the same family and network as the server’s address.',
-};
-const BACKLOG: Story = {
-  code: 'ERR_SERVER_FULL',
-  retryable: true,
-  what: 'the server’s queue of new connections is full',
-  hint: 'The server is stuck or overloaded: it does not accept as fast as clients come.',
-};
-const SETUP: Story = {
-  code: 'ERR_CONNECT',
-  retryable: false,
-  what: 'these options can’t be used',
-  hint: 'See the cause: it names the option. Nothing was sent.',
-};
-const TLS_SETUP: Story = {
-  code: 'ERR_TLS',
-  retryable: false,
-  what: 'the `tls` options can’t be used',
-  hint: 'See the cause. `cert`, `key` and `ca` are the contents of PEM files, not their paths; a key must belong to its certificate.',
-};
-const UNTRUSTED: Story = {
-  code: 'ERR_TLS_TRUST',
-  retryable: false,
-  what: 'the server’s certificate is not trusted',
-  hint: 'Check `tls.ca` against the server’s issuer, the dates of the certificate, and its chain.',
-};
-const RESET: Story = {
-  code: 'ERR_SERVER_FULL',
-  retryable: true,
-  what: 'the server accepted and then dropped the connection',
-  hint: 'It may be full (its own connection limit), starting, expect another protocol (TLS, PROXY), or refuse this client (its address, its certificate).',
-};
-
-const BY_SYSTEM_CODE: Readonly<Record<string, Story>> = {
-  ECONNREFUSED: REFUSED,
-  ENOENT: NO_SOCKET_FILE,
-  ETIMEDOUT: TIMED_OUT,
-  EHOSTUNREACH: UNREACHABLE,
-  ENETUNREACH: UNREACHABLE,
-  ENETDOWN: UNREACHABLE,
-  EHOSTDOWN: UNREACHABLE,
-  ENOTFOUND: DNS,
-  EAI_AGAIN: DNS,
-  EAI_FAIL: DNS,
-  ENODATA: DNS,
-  ESERVFAIL: DNS,
-  EMFILE: FILES,
-  ENFILE: FILES,
-  EADDRNOTAVAIL: PORTS,
-  EADDRINUSE: PORTS,
-  EACCES: DENIED,
-  EPERM: DENIED,
-  ECONNRESET: RESET,
-  ECONNABORTED: RESET,
-  EPIPE: RESET,
-  // A Unix socket says so; over TCP the SYN goes unanswered instead.
-  EAGAIN: BACKLOG,
-  EINVAL: UNFIT,
-  EAFNOSUPPORT: UNFIT,
-  ENAMETOOLONG: UNFIT,
-  ENOTDIR: UNFIT,
-  ELOOP: UNFIT,
-  EPROTOTYPE: UNFIT,
-};
-
-// What a race over several addresses is not told by, if any other address said more.
-const SAYS_LITTLE = new Set([
-  'ENETUNREACH',
-  'EHOSTUNREACH',
-  'EADDRNOTAVAIL',
-  'EAFNOSUPPORT',
-  'EINVAL',
-  'ETIMEDOUT',
-]);
-
-// OpenSSL's X509_V_ERR names as Node passes them on, and Node's own name check.
-const TRUST = new Set([
-  'CERT_CHAIN_TOO_LONG',
-  'CERT_HAS_EXPIRED',
-  'CERT_NOT_YET_VALID',
-  'CERT_REJECTED',
-  'CERT_REVOKED',
-  'CERT_SIGNATURE_FAILURE',
-  'CERT_UNTRUSTED',
-  'CRL_HAS_EXPIRED',
-  'CRL_NOT_YET_VALID',
-  'CRL_SIGNATURE_FAILURE',
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'ERROR_IN_CERT_NOT_AFTER_FIELD',
-  'ERROR_IN_CERT_NOT_BEFORE_FIELD',
-  'ERROR_IN_CRL_LAST_UPDATE_FIELD',
-  'ERROR_IN_CRL_NEXT_UPDATE_FIELD',
-  'ERR_TLS_CERT_ALTNAME_INVALID',
-  'HOSTNAME_MISMATCH',
-  'INVALID_CA',
-  'INVALID_PURPOSE',
-  'PATH_LENGTH_EXCEEDED',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY',
-  'UNABLE_TO_DECRYPT_CERT_SIGNATURE',
-  'UNABLE_TO_DECRYPT_CRL_SIGNATURE',
-  'UNABLE_TO_GET_CRL',
-  'UNABLE_TO_GET_ISSUER_CERT',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-]);
-
-// The peer's complaints about our certificate arrive as TLS alerts.
-const ALERT_ABOUT_CERTIFICATE = /^ERR_SSL_.*ALERT_(.*CERTIFICATE.*|UNKNOWN_CA|ACCESS_DENIED)$/;
-
-function trustStory(code: string): Story | undefined {
-  if (TRUST.has(code)) {
-    if (code !== 'ERR_TLS_CERT_ALTNAME_INVALID' && code !== 'HOSTNAME_MISMATCH') return UNTRUSTED;
-    return {
-      ...UNTRUSTED,
-      hint: 'The certificate names other hosts: connect by a name it holds, or set `tls.servername`.',
-    };
-  }
-  if (ALERT_ABOUT_CERTIFICATE.test(code)) {
-    return {
-      code: 'ERR_TLS_TRUST',
-      retryable: false,
-      what: 'the server did not accept this client’s certificate',
-      hint: 'Mutual TLS: set `tls.cert` and `tls.key` to a pair that the server’s CA has signed and that is in date.',
-    };
-  }
-  return undefined;
-}
-
-function tlsStory(code: string): Story | undefined {
-  const trust = trustStory(code);
-  if (trust !== undefined) return trust;
-  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER' || code === 'ERR_SSL_PACKET_LENGTH_TOO_LONG') {
-    return {
-      code: 'ERR_TLS',
-      retryable: false,
-      what: 'the server does not speak TLS on this port',
-      hint: 'Leave `tls` out for a plain port, or use the server’s TLS port.',
-    };
-  }
-  if (code.startsWith('ERR_SSL_') || code.startsWith('ERR_TLS_') || code === 'EPROTO') {
-    return {
-      code: 'ERR_TLS',
-      retryable: false,
-      what: 'TLS could not be agreed',
-      hint: 'Compare TLS versions, ciphers, ALPN protocols and SNI of both sides, and whether the server wants a client certificate; see the cause.',
-    };
-  }
-  return undefined;
-}
-
-const OTHER: Story = {
-  code: 'ERR_CONNECT',
-  retryable: true,
-  what: 'the connection could not be made',
-  hint: 'See the cause.',
-};
-
-/** The `code` of a system error; for a failed race over several addresses, that of the one that says most. */
+/** The `code` of a system error, or an empty string. */
 function systemCode(error: unknown): string {
-  if (error instanceof AggregateError) {
-    // Its own code is that of the first address: where IPv6 has no route, that hides what IPv4 was told.
-    const codes = error.errors.map(systemCode);
-    return codes.find((code) => !SAYS_LITTLE.has(code)) ?? codes.at(-1) ?? '';
-  }
   if (!(error instanceof Error)) return '';
   const code: unknown = Reflect.get(error, 'code');
   return typeof code === 'string' ? code : '';
@@ -264,10 +66,12 @@ export function explainDialError(
   phase: DialPhase,
   endpoint: string,
   isUntrusted = false,
+  address?: string,
 ): DialError {
   if (error instanceof DialError) return error;
   const code = systemCode(error);
-  return tell(dialStory(error, code, phase, isUntrusted), code, phase, endpoint, error);
+  const story = storyOf(error === undefined ? undefined : code, phase === 'tls', isUntrusted);
+  return tell(story, code, { phase, endpoint, address, cause: error });
 }
 
 const OF_ADDRESS = new Set(['ERR_INVALID_IP_ADDRESS', 'ENAMETOOLONG']);
@@ -276,58 +80,106 @@ const OF_ADDRESS = new Set(['ERR_INVALID_IP_ADDRESS', 'ENAMETOOLONG']);
 export function explainSetupError(error: unknown, isTls: boolean, endpoint: string): DialError {
   const code = systemCode(error);
   const isOfTls = isTls && !OF_ADDRESS.has(code);
-  return tell(isOfTls ? TLS_SETUP : SETUP, code, isOfTls ? 'tls' : 'tcp', endpoint, error);
+  const phase = isOfTls ? 'tls' : 'tcp';
+  return tell(isOfTls ? TLS_SETUP : SETUP, code, { phase, endpoint, cause: error });
 }
 
-function dialStory(error: unknown, code: string, phase: DialPhase, isUntrusted: boolean): Story {
-  if (isUntrusted) return trustStory(code) ?? UNTRUSTED;
-  if (phase === 'tls' && (code === 'ECONNRESET' || error === undefined)) return tlsHangUp();
-  return BY_SYSTEM_CODE[code] ?? tlsStory(code) ?? OTHER;
+/** A socket bound to an address of one family can't reach the other. */
+export function otherFamily(localAddress: string, endpoint: string, address: string): DialError {
+  const family = (ip: string): string => (net.isIPv4(ip) ? 'IPv4' : 'IPv6');
+  const story: Story = {
+    code: 'ERR_CONNECT',
+    retryable: false,
+    what: `\`localAddress\` ${localAddress} is ${family(localAddress)}, the server’s address ${address} is ${family(address)}`,
+    hint: `Set \`localAddress\` to an ${family(address)} address of this machine, leave it out, or give the server’s name an ${family(localAddress)} address.`,
+  };
+  return tell(story, '', { phase: 'tcp', endpoint, address });
 }
 
-function tell(story: Story, code: string, phase: DialPhase, endpoint: string, error: unknown): DialError {
+function tell(
+  story: Story,
+  code: string,
+  where: { phase: DialPhase; endpoint: string; address?: string | undefined; cause?: unknown },
+): DialError {
   const seen = code === '' ? '' : ` (${code})`;
+  const reason = `${story.what}${seen}, in phase ${where.phase}`;
   return new DialError(
     story.code,
-    `Could not connect to ${endpoint}: ${story.what}${seen}, in phase ${phase}.`,
-    {
-      phase,
-      endpoint,
-      retryable: story.retryable,
-      hint: story.hint,
-      cause: error,
-    },
+    `Could not connect to ${withAddress(where.endpoint, where.address)}: ${reason}.`,
+    { ...where, retryable: story.retryable, hint: story.hint, reason },
   );
 }
 
-// Node says "Client network socket disconnected before secure TLS connection was established" (ECONNRESET).
-function tlsHangUp(): Story {
-  return {
-    code: 'ERR_TLS',
+// The name is the matter, not the resolver. c-ares says ENODATA of a name that has records of other types only.
+const NO_SUCH_NAME = new Set(['ENOTFOUND', 'ENODATA', 'ENONAME', 'EAI_NONAME', 'EAI_NODATA']);
+const NO_SUCH_NAME_HINT =
+  'There is no such name, or it has no address: check it, and the search domains (in Kubernetes: service, namespace, cluster DNS).';
+const RESOLVER_FAILED_HINT =
+  'No resolver gave an answer, which says nothing about the name: check the resolvers and the network to them.';
+
+/**
+ * The name has no address, or nobody would tell. Where the error carries `failures` (`{resolver, error}` each) and
+ * `lastGoodAgeMs`, they are told too.
+ */
+export function resolveFailed(error: unknown, endpoint: string): DialError {
+  if (error instanceof DialError) return error;
+  const code = systemCode(error);
+  const seen = code === '' ? '' : ` (${code})`;
+  const asked = failuresOf(error).map(({ resolver, error: said }) => {
+    return `${resolver}: ${systemCode(said) || messageOf(said)}`;
+  });
+  const ageMs: unknown = error instanceof Error ? Reflect.get(error, 'lastGoodAgeMs') : undefined;
+  const age =
+    typeof ageMs === 'number' && Number.isFinite(ageMs)
+      ? [`the last good answer is ${Math.round(ageMs / 1_000)} s old`]
+      : [];
+  const reason = [`the name could not be resolved${seen}, in phase dns`, ...asked, ...age].join('; ');
+  return new DialError('ERR_DNS', `Could not connect to ${endpoint}: ${reason}.`, {
+    phase: 'dns',
+    endpoint,
     retryable: true,
-    what: 'the server hung up during the TLS handshake',
-    hint: 'It may be a plain port, be overloaded, or refuse the TLS version, the SNI name or this client’s certificate.',
-  };
+    hint: NO_SUCH_NAME.has(code) ? NO_SUCH_NAME_HINT : RESOLVER_FAILED_HINT,
+    reason,
+    cause: error,
+  });
 }
 
+/** What each resolver said. Read as found: the errors of resolving are not known here. */
+function failuresOf(error: unknown): readonly { resolver: string; error: unknown }[] {
+  const failures: unknown = error instanceof Error ? Reflect.get(error, 'failures') : undefined;
+  if (!Array.isArray(failures)) return [];
+  return failures.flatMap((failure: unknown) => {
+    if (typeof failure !== 'object' || failure === null) return [];
+    const resolver: unknown = Reflect.get(failure, 'resolver');
+    return typeof resolver === 'string' ? [{ resolver, error: Reflect.get(failure, 'error') }] : [];
+  });
+}
+
+const TIMEOUT_HINTS: Readonly<Record<DialPhase, string>> = {
+  dns: 'The resolver did not answer: check it, and the name.',
+  tcp: 'No answer to the SYN: a firewall may drop packets, the host may be down, or the backlog is full.',
+  tls: 'The port accepts but does not answer the TLS hello: it may be a plain port, or the server is stuck.',
+  handshake: 'The server accepted but `onConnect` did not finish: the server may be stuck or overloaded.',
+};
+
 /** The dial did not finish within its time. */
-export function dialTimeout(phase: DialPhase, endpoint: string, afterMs: number): DialError {
-  const hints: Record<DialPhase, string> = {
-    dns: 'The resolver did not answer: check it, and the name.',
-    tcp: 'No answer to the SYN: a firewall may drop packets, the host may be down, or the backlog is full.',
-    tls: 'The port accepts but does not answer the TLS hello: it may be a plain port, or the server is stuck.',
-    handshake: 'The server accepted but `onConnect` did not finish: the server may be stuck or overloaded.',
-  };
+export function dialTimeout(
+  phase: DialPhase,
+  endpoint: string,
+  afterMs: number,
+  address?: string,
+): DialError {
+  const reason = `phase ${phase} did not finish within connectTimeoutMs (${afterMs} ms for all phases)`;
   return new DialError(
     'ERR_CONNECT_TIMEOUT',
-    `Could not connect to ${endpoint}: phase ${phase} did not finish within connectTimeoutMs (${afterMs} ms for all phases).`,
-    { phase, endpoint, retryable: true, hint: hints[phase] },
+    `Could not connect to ${withAddress(endpoint, address)}: ${reason}.`,
+    { phase, endpoint, address, retryable: true, hint: TIMEOUT_HINTS[phase], reason },
   );
 }
 
 /** The server's word that it refuses our certificate; with TLS 1.3 it comes after the handshake. */
 export function certificateRefused(endpoint: string, cause: unknown): DialError | undefined {
-  return ALERT_ABOUT_CERTIFICATE.test(systemCode(cause)) ? acceptedThenClosed(endpoint, cause) : undefined;
+  return isAboutOurCertificate(systemCode(cause)) ? acceptedThenClosed(endpoint, cause) : undefined;
 }
 
 /** What a peer that ended a young, silent connection is told as. */
@@ -339,6 +191,7 @@ export function acceptedThenClosed(endpoint: string, cause: unknown): DialError 
     endpoint,
     retryable: story.retryable,
     hint: story.hint,
+    reason: story.what,
     cause,
   });
 }

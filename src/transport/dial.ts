@@ -1,6 +1,6 @@
 /**
- * One attempt to open a socket: DNS, TCP and TLS under one deadline. Trying again, and what is said over the
- * socket once it is open, is left to others.
+ * One attempt to open a socket to one address: TCP and TLS under one deadline. Finding the addresses of a name, trying
+ * several of them, trying again, and what is said over the socket once it is open, is left to others.
  */
 import { Buffer } from 'node:buffer';
 import net from 'node:net';
@@ -8,7 +8,14 @@ import tls from 'node:tls';
 import { onAbort } from '../abort.ts';
 import type { Clock } from '../clock.ts';
 import { messageOf } from '../errors.ts';
-import { DialError, type DialPhase, dialTimeout, explainDialError, explainSetupError } from './dial-error.ts';
+import {
+  DialError,
+  type DialPhase,
+  dialTimeout,
+  explainDialError,
+  explainSetupError,
+  otherFamily,
+} from './dial-error.ts';
 import { type Endpoint, endpointName } from './endpoint.ts';
 
 /** TLS options, as `tls.connect` takes them; verification is on unless they say otherwise. */
@@ -17,26 +24,29 @@ export type TlsOptions = Omit<tls.ConnectionOptions, 'host' | 'port' | 'path' | 
 /** What one dial needs to know. */
 export interface DialOptions {
   readonly endpoint: Endpoint;
+  /**
+   * The IP address to connect to; a name is never resolved here. Default: the endpoint's own `address`, or its host when
+   * that is one. A path needs none.
+   */
+  readonly address?: string | undefined;
   /** TLS on top of the socket; plain when left out. */
   readonly tls?: TlsOptions | undefined;
   /** The local address to dial from. */
   readonly localAddress?: string | undefined;
-  /** For all phases together, in ms. */
+  /** For all phases together, in ms: the number that errors name. */
   readonly connectTimeoutMs: number;
+  /** What is left of it, in ms, when some of it has been spent before. Default: all. */
+  readonly remainingMs?: number | undefined;
 }
 
 // Keep-alive probes start after 30 s of silence (ioredis). They find a peer whose machine is gone; a peer that
 // is merely stuck still answers them, which is what heartbeats are for.
 const TCP_KEEPALIVE_AFTER_MS = 30_000;
 
-// Node tries the addresses of a name one after another and kills each attempt but the last at this limit; its
-// own 250 ms makes a far server with two addresses unreachable (nodejs/node#54359).
-const ATTEMPT_MS = 1_000;
-
 // sockaddr_un holds so many bytes of a path. libuv cuts a longer one short, which may be another socket's path.
 const LONGEST_PATH_BYTES = process.platform === 'linux' ? 107 : 103;
 
-function connectOptions(options: DialOptions): net.NetConnectOpts {
+function connectOptions(options: DialOptions, address: string | undefined): net.NetConnectOpts {
   const { endpoint } = options;
   if (endpoint.kind === 'unix') {
     const bytes = Buffer.byteLength(endpoint.path);
@@ -46,34 +56,52 @@ function connectOptions(options: DialOptions): net.NetConnectOpts {
     }
     return { path: endpoint.path };
   }
+  // Node would ask the system's resolver, without a limit of time.
+  if (address === undefined || net.isIP(address) === 0) {
+    const what = `${address ?? endpoint.host} is no IP address; a name is resolved before it is dialed`;
+    throw Object.assign(new TypeError(what), { code: 'ERR_INVALID_IP_ADDRESS' });
+  }
   return {
-    host: endpoint.host,
+    host: address,
     port: endpoint.port,
-    autoSelectFamily: true,
-    autoSelectFamilyAttemptTimeout: Math.min(
-      ATTEMPT_MS,
-      Math.max(10, Math.floor(options.connectTimeoutMs / 2)),
-    ),
+    // Node would kill attempts one after another; who tries several addresses here races them (race.ts).
+    autoSelectFamily: false,
     ...(options.localAddress === undefined ? {} : { localAddress: options.localAddress }),
   };
 }
 
-function startTls(options: DialOptions, tlsOptions: TlsOptions): tls.TLSSocket {
+/** Where to connect to; `undefined` for a path, and for a name that nobody has resolved. */
+function addressOf({ address, endpoint }: DialOptions): string | undefined {
+  if (endpoint.kind === 'unix') return undefined;
+  return address ?? endpoint.address ?? (net.isIP(endpoint.host) === 0 ? undefined : endpoint.host);
+}
+
+function startTls(options: DialOptions, tlsOptions: TlsOptions, address: string | undefined): tls.TLSSocket {
+  const connect = connectOptions(options, address);
   const { endpoint } = options;
-  // SNI carries names only (RFC 6066); for an address the certificate is checked against the address.
-  const servername =
-    tlsOptions.servername ??
-    (endpoint.kind === 'tcp' && net.isIP(endpoint.host) === 0 ? endpoint.host : undefined);
+  if (endpoint.kind === 'unix') return tls.connect({ ...tlsOptions, ...connect });
+  // SNI carries names only, without the dot that ends an absolute one (RFC 6066, section 3).
+  const ownName = net.isIP(endpoint.host) === 0 ? endpoint.host.replace(/\.$/, '') : undefined;
+  const servername = tlsOptions.servername ?? ownName;
+  // An empty servername asks for no SNI, not for no identity.
+  const identity = servername || (ownName ?? endpoint.host);
+  const check = tlsOptions.checkServerIdentity ?? tls.checkServerIdentity;
   return tls.connect({
     ...tlsOptions,
-    ...connectOptions(options),
+    ...connect,
     ...(servername === undefined ? {} : { servername }),
+    // Left alone, Node takes the address that was dialed when there is no servername; it may be another server's today.
+    checkServerIdentity: (_dialed, certificate) => check(identity, certificate),
   });
 }
 
 /** Whether Node has refused the server's certificate. */
 function isUntrusted(socket: net.Socket): boolean {
   return socket instanceof tls.TLSSocket && Boolean(socket.authorizationError);
+}
+
+function areOfTwoFamilies(a: string, b: string): boolean {
+  return net.isIP(a) !== net.isIP(b) && net.isIP(a) !== 0 && net.isIP(b) !== 0;
 }
 
 /** A codec factory of the user's threw: the next socket would fare no better. */
@@ -105,27 +133,31 @@ export function dial<T>(
       return;
     }
     const name = endpointName(options.endpoint);
-    const hasName = options.endpoint.kind === 'tcp' && net.isIP(options.endpoint.host) === 0;
-    let phase: DialPhase = hasName ? 'dns' : 'tcp';
+    const address = addressOf(options);
+    const { localAddress } = options;
+    if (address !== undefined && localAddress !== undefined && areOfTwoFamilies(address, localAddress)) {
+      reject(otherFamily(localAddress, name, address));
+      return;
+    }
+    let phase: DialPhase = 'tcp';
     let socket: net.Socket;
     try {
       socket =
-        options.tls === undefined ? net.connect(connectOptions(options)) : startTls(options, options.tls);
+        options.tls === undefined
+          ? net.connect(connectOptions(options, address))
+          : startTls(options, options.tls, address);
     } catch (error) {
       // Certificates, keys and addresses that can't be read throw here, synchronously.
       reject(explainSetupError(error, options.tls !== undefined, name));
       return;
     }
 
-    const onLookup = (error: Error | null): void => {
-      // It also tells of a name that could not be resolved; the error follows.
-      if (error === null) phase = 'tcp';
-    };
     const onTcp = (): void => {
       phase = 'tls';
     };
-    const onError = (error: Error): void => fail(explainDialError(error, phase, name, isUntrusted(socket)));
-    const onClose = (): void => fail(explainDialError(undefined, phase, name));
+    const onError = (error: Error): void =>
+      fail(explainDialError(error, phase, name, isUntrusted(socket), address));
+    const onClose = (): void => fail(explainDialError(undefined, phase, name, false, address));
     const readyEvent = options.tls === undefined ? 'connect' : 'secureConnect';
 
     let settled = false;
@@ -133,8 +165,7 @@ export function dial<T>(
       settled = true;
       timer.cancel();
       stopListening();
-      socket.off('lookup', onLookup).off('connect', onTcp).off('close', onClose).off(readyEvent, onReady);
-      socket.off('error', onError);
+      socket.off('connect', onTcp).off('close', onClose).off(readyEvent, onReady).off('error', onError);
     };
     const fail = (reason: unknown): void => {
       settle();
@@ -149,8 +180,6 @@ export function dial<T>(
         socket.setNoDelay(true);
         socket.setKeepAlive(true, TCP_KEEPALIVE_AFTER_MS);
       }
-      // Again: Node makes a new handle for each address that it tries.
-      socket.unref();
       try {
         resolve(adopt(socket));
       } catch (error) {
@@ -158,9 +187,9 @@ export function dial<T>(
       }
     };
     // Timers run before the poll phase: the answer may already be in the kernel if our own loop was blocked.
-    const timer = clock.after(options.connectTimeoutMs, () => {
+    const timer = clock.after(Math.max(0, options.remainingMs ?? options.connectTimeoutMs), () => {
       clock.turn(() => {
-        if (!settled) fail(dialTimeout(phase, name, options.connectTimeoutMs));
+        if (!settled) fail(dialTimeout(phase, name, options.connectTimeoutMs, address));
       });
     });
 
@@ -168,7 +197,6 @@ export function dial<T>(
     const stopListening = onAbort(signal, () => fail(signal.reason));
     // What holds the process is the caller who waits, never a socket, nor one that is being dialed for nobody.
     socket.unref();
-    socket.once('lookup', onLookup);
     if (options.tls !== undefined) socket.once('connect', onTcp);
     socket.once('error', onError).once('close', onClose).once(readyEvent, onReady);
   });

@@ -1,5 +1,6 @@
 /**
- * Before the integration tests: an engine and the servers' image. After them: no container of theirs is left.
+ * Before the integration tests: an engine and the servers' image. After them: no container and no network of theirs is
+ * left.
  *
  * What it takes to have an engine is scripts/docker-env.sh's business. Workers inherit the environment that is
  * set here; support/containers.ts reads it.
@@ -28,7 +29,11 @@ export default async function setup(): Promise<(() => Promise<void>) | undefined
   const run = `${hostname()}/${process.pid}/${randomBytes(4).toString('hex')}`;
   process.env['PULSEPOOL_TEST_RUN'] = run;
   await removeOfDeadRuns();
-  return () => removeContainers(`label=${RUN_LABEL}=${run}`);
+  return async () => {
+    await removeContainers(`label=${RUN_LABEL}=${run}`);
+    // Only now: a network in use can't be removed.
+    await removeNetworks(`label=${RUN_LABEL}=${run}`);
+  };
 }
 
 async function prepare(): Promise<Record<string, string>> {
@@ -52,14 +57,21 @@ async function prepare(): Promise<Record<string, string>> {
   );
 }
 
-/** A run that was killed could not clean up. Its containers are known by a process that is gone. */
+/** A run that was killed could not clean up. What it left is known by a process that is gone. */
 async function removeOfDeadRuns(): Promise<void> {
+  for (const id of await ofDeadRuns('ps', '--all')) await removeContainers(`id=${id}`);
+  for (const id of await ofDeadRuns('network', 'ls')) await removeNetworks(`id=${id}`);
+}
+
+/** The ids in a list of the engine's that carry the label of a run on this machine whose process is gone. */
+async function ofDeadRuns(...list: string[]): Promise<string[]> {
   const format = `{{.ID}} {{.Label "${RUN_LABEL}"}}`;
-  for (const line of await docker('ps', '--all', '--filter', `label=${RUN_LABEL}`, '--format', format)) {
+  const lines = await docker(...list, '--filter', `label=${RUN_LABEL}`, '--format', format);
+  return lines.flatMap((line) => {
     const [id = '', run = ''] = line.split(' ');
     const [host, pid] = run.split('/');
-    if (host === hostname() && !isAlive(Number(pid))) await removeContainers(`id=${id}`);
-  }
+    return host === hostname() && !isAlive(Number(pid)) ? [id] : [];
+  });
 }
 
 function isAlive(pid: number): boolean {
@@ -75,6 +87,11 @@ function isAlive(pid: number): boolean {
 async function removeContainers(filter: string): Promise<void> {
   const ids = await docker('ps', '--all', '--quiet', '--filter', filter);
   if (ids.length > 0) await docker('rm', '--force', '--volumes', ...ids);
+}
+
+async function removeNetworks(filter: string): Promise<void> {
+  const ids = await docker('network', 'ls', '--quiet', '--filter', filter);
+  if (ids.length > 0) await docker('network', 'rm', ...ids);
 }
 
 async function docker(...args: string[]): Promise<string[]> {

@@ -51,7 +51,10 @@ export class Audit {
         ({ state }) => state.name === 'leased' && state.hook === 'onAcquire',
       );
       const { acquired } = roster.state.counters;
-      this.#atSuspend ??= { dials: net.dialedAt.length, acquired, prepared: prepared.length };
+      // A dial that has begun goes on, though its name may have been resolved only now.
+      const begun = roster.state.members.list.reduce((sum, { dialing }) => sum + dialing, 0) - net.dialing;
+      const dials = net.dialedAt.length + begun;
+      this.#atSuspend ??= { dials, acquired, prepared: prepared.length };
       return suspended;
     };
     roster.resume = () => {
@@ -193,7 +196,7 @@ export class Audit {
     if (hold.count < 0) fail(`the process is held by ${hold.count}`);
     if (this.#atSuspend !== undefined) {
       const { acquired, dials: dialed, prepared } = this.#atSuspend;
-      equal(dialedAt.length, dialed, 'dials since the pool was suspended');
+      atMost(dialedAt.length, dialed, 'dials since the pool was suspended');
       atMost(
         this.#roster.state.counters.acquired,
         acquired + prepared,

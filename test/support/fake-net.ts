@@ -107,6 +107,13 @@ export class FakeNet {
         this.hold = new CountingHold();
         return this.hold;
       },
+      makeLookups: () => [
+        {
+          name: 'fake',
+          addresses: async () => ({ addresses: [{ address: '192.0.2.1', family: 4 }], ttlMs: undefined }),
+          services: () => Promise.reject(new Error('no services')),
+        },
+      ],
       dial: async (_options, clock, signal, adopt) => {
         this.dialedAt.push(clock.now());
         const outcome = this.script.shift() ?? this.outcome;

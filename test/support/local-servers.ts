@@ -81,7 +81,8 @@ export function dialLocal(
   const endpoint =
     path === undefined ? ({ kind: 'tcp', host, port } as const) : ({ kind: 'unix', path } as const);
   return dial(
-    { endpoint, connectTimeoutMs: 5_000, ...rest },
+    // Whatever the name is, it is this machine.
+    { endpoint, address: net.isIP(host) === 0 ? '127.0.0.1' : host, connectTimeoutMs: 5_000, ...rest },
     systemClock,
     new AbortController().signal,
     (socket) => {

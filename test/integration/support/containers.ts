@@ -19,9 +19,11 @@
  * Engine and image come from ../global-setup.ts. What a client sees through a mapped port, because Docker's
  * proxy sits between: a connect always succeeds while the container runs, paused or not; a reset by the server
  * arrives as an orderly end; bytes sent to a paused server are acknowledged. So assert that a connection was
- * lost, not how. For refused, reset and hanging connects take a plain node:net server on 127.0.0.1.
+ * lost, not how. For refused, reset and hanging connects take a plain node:net server on 127.0.0.1, or servers with
+ * addresses of their own: echo-group.ts. A DNS server whose answers change: dns-server.ts.
  */
 import { randomInt } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -45,6 +47,34 @@ const serversAreOff = process.env['PULSEPOOL_TEST_CONTAINERS'] === 'off';
 
 /** `describe` for tests that need containers: skipped when {@link serversAreOff}, and only then. */
 export const describeWithServers: ReturnType<typeof describe.skipIf> = describe.skipIf(serversAreOff);
+
+/**
+ * `describe` for tests that need more of the machine than an engine. With a reason why that can't be had here they are
+ * skipped; the reason stands in their name and on stderr, so that nobody takes them for passed.
+ */
+export function describeUnless(reason: string | undefined): (name: string, tests: () => void) => void {
+  return (name, tests) => {
+    if (serversAreOff || reason === undefined) {
+      describeWithServers(name, tests);
+      return;
+    }
+    process.stderr.write(`\n*** LEFT OUT: ${name}. ${reason} ***\n\n`);
+    describe.skip(`${name} (left out: ${reason})`, tests);
+  };
+}
+
+/**
+ * Why containers can't be reached by their own addresses, `undefined` where they can: on Linux, when the engine's bridges
+ * are on this machine's kernel and in this process's network. Not with Docker Desktop (its bridges are in a virtual machine),
+ * a rootless engine, one on another machine, or when the tests themselves run in a container.
+ */
+export const noOwnAddresses: string | undefined =
+  existsSync('/sys/class/net/docker0') && !process.env['DOCKER_HOST']?.startsWith('tcp:')
+    ? undefined
+    : 'There is no docker0 here, so the addresses of containers can not be reached; that takes an engine on this Linux.';
+
+/** `describe` for tests that reach containers by their own addresses: skipped, visibly, where {@link noOwnAddresses}. */
+export const describeWithOwnAddresses: ReturnType<typeof describeUnless> = describeUnless(noOwnAddresses);
 
 export interface StartOptions {
   /**
@@ -98,7 +128,8 @@ export interface EchoOptions extends StartOptions {
 /**
  * The project's echo server (servers/echo).
  *
- * - `line`: `text\n` gets `Echo: text\n`, `PING\n` gets `PONG\n`
+ * - `line`: `text\n` gets `Echo: text\n`, `PING\n` gets `PONG\n`; `!delay MS\n` slows every reply from then on, on all
+ *   listeners but `raw`, and `!count\n` gets the number of lines that were echoed
  * - `raw`: bytes come back
  * - `frames`: frames with a 4-byte big-endian length come back
  * - `tls`: as `line` under TLS, ALPN `echo/1`; `WHO\n` gets `sni=… alpn=… client=…\n`
@@ -364,22 +395,31 @@ function exchange(
   });
 }
 
-interface Recipe<Port extends string> {
+/** An address of its own on a network, instead of ports on the host. Who moves the server changes it. */
+export interface Place {
+  readonly network: string;
+  address: string;
+}
+
+export interface Recipe<Port extends string> {
   name: string;
   command: string[];
   /** The listeners' ports inside the container, the usual one first. */
   ports: Record<Port, number>;
   readyLog: RegExp;
   /**
-   * How to know that it answers, and how its answer begins. An accepted connection proves nothing: Docker's proxy accepts
-   * before it.
+   * How to know that it answers, and how its answer begins; or a function that rejects until it does. An accepted
+   * connection proves nothing: Docker's proxy accepts before it.
    */
-  probe: { port: NoInfer<Port>; question: string; answer: string };
-  adjust?(container: GenericContainer): void;
+  probe: { port: NoInfer<Port>; question: string; answer: string } | (() => Promise<void>);
+  /** Where it is reached directly. Default: on ports of the host. */
+  place?: Place;
+  adjust?(container: GenericContainer): void | Promise<void>;
   cleanUp?(): Promise<void>;
 }
 
-async function startServer<Port extends string>(
+/** Starts what the recipe says, and returns when it answers. */
+export async function startServer<Port extends string>(
   options: StartOptions,
   recipe: Recipe<Port>,
 ): Promise<Server<Port>> {
@@ -388,13 +428,16 @@ async function startServer<Port extends string>(
   // testcontainers knows neither pause nor kill, so those go to the engine's API.
   const { container: engine } = await getContainerRuntimeClient();
   const handle = engine.getById(container.getId());
-  const host = container.getHost();
+  const { place, probe } = recipe;
+  const hostOfPorts = container.getHost();
+  const currentHost = () => place?.address ?? hostOfPorts;
   let ports = Object.fromEntries(
-    names.map((name) => [name, container.getMappedPort(recipe.ports[name])]),
+    names.map((name) => [name, place ? recipe.ports[name] : container.getMappedPort(recipe.ports[name])]),
   ) as Record<Port, number>;
 
   /** Ports that are not pinned are others after each start. */
   const readPorts = async () => {
+    if (place) return;
     const { NetworkSettings } = await handle.inspect();
     ports = Object.fromEntries(
       names.map((name) => [
@@ -405,8 +448,15 @@ async function startServer<Port extends string>(
   };
   const ready = async () => {
     await readPorts();
-    const { port, question, answer } = recipe.probe;
-    await untilAnswers(recipe.name, host, ports[port], question, answer);
+    await untilAnswers(recipe.name, async () => {
+      if (typeof probe === 'function') return await probe();
+      const { port, question, answer } = probe;
+      const isEnough = ({ length }: string) => length >= answer.length;
+      const came = await exchange(currentHost(), ports[port], question, 1_000, isEnough);
+      if (!came.startsWith(answer)) {
+        throw new Error(`${JSON.stringify(came)} came instead of ${JSON.stringify(answer)}`);
+      }
+    });
   };
   let stopped: Promise<void> | undefined;
   const stop = () => {
@@ -414,7 +464,9 @@ async function startServer<Port extends string>(
     return stopped;
   };
   const server: Server<Port> = {
-    host,
+    get host() {
+      return currentHost();
+    },
     container,
     get ports() {
       return ports;
@@ -465,7 +517,7 @@ async function startContainer(
   }
   for (let attempt = 1; ; attempt++) {
     let log = '';
-    const container = new GenericContainer(image)
+    const container = new PlacedContainer(image, recipe.place)
       .withCommand(recipe.command)
       .withLabels({ [RUN_LABEL]: process.env['PULSEPOOL_TEST_RUN'] ?? 'unknown' })
       .withStartupTimeout(20_000)
@@ -473,9 +525,11 @@ async function startContainer(
       // Not forListeningPorts: its connections would be counted by tests that count.
       .withWaitStrategy(Wait.forLogMessage(recipe.readyLog));
     const inside = names.map((name) => recipe.ports[name] ?? 0);
-    container.withExposedPorts(...(options.pinned ? await pinned(inside) : inside));
+    if (recipe.place === undefined) {
+      container.withExposedPorts(...(options.pinned ? await pinned(inside) : inside));
+    }
     if (options.netAdmin) container.withAddedCapabilities('NET_ADMIN');
-    recipe.adjust?.(container);
+    await recipe.adjust?.(container);
     try {
       return await container.start();
     } catch (error) {
@@ -484,6 +538,18 @@ async function startContainer(
       await recipe.cleanUp?.();
       throw new Error(`${recipe.name} did not start: ${error}\n${log}`, { cause: error });
     }
+  }
+}
+
+/** testcontainers knows networks, but no address that is chosen. */
+class PlacedContainer extends GenericContainer {
+  constructor(image: string, place: Place | undefined) {
+    super(image);
+    if (place === undefined) return;
+    this.withNetworkMode(place.network);
+    this.createOpts.NetworkingConfig = {
+      EndpointsConfig: { [place.network]: { IPAMConfig: { IPv4Address: place.address } } },
+    };
   }
 }
 
@@ -498,7 +564,7 @@ async function pinned(inside: readonly number[]): Promise<{ container: number; h
 }
 
 /** A free port below 32768, from where on the system and Docker hand out their own. */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   for (;;) {
     const port = randomInt(15_000, 32_768);
     const free = await new Promise<boolean>((resolve) => {
@@ -510,19 +576,11 @@ async function freePort(): Promise<number> {
   }
 }
 
-async function untilAnswers(
-  name: string,
-  host: string,
-  port: number,
-  question: string,
-  answer: string,
-): Promise<void> {
+export async function untilAnswers(name: string, probe: () => Promise<void>): Promise<void> {
   const deadline = Date.now() + 20_000;
   for (;;) {
     try {
-      const came = await exchange(host, port, question, 1_000, ({ length }) => length >= answer.length);
-      if (came.startsWith(answer)) return;
-      throw new Error(`${JSON.stringify(came)} came instead of ${JSON.stringify(answer)}`);
+      return await probe();
     } catch (error) {
       if (Date.now() > deadline) throw new Error(`${name} does not answer: ${error}`, { cause: error });
       await sleep(20);

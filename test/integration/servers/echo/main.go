@@ -7,6 +7,13 @@
 //	-tls ADDR    lines under TLS, with -cert and -key
 //	-mtls ADDR   lines under TLS, for clients whose certificate -client-ca has signed
 //
+// All of them are as slow as -delay MS says: so many milliseconds pass before each reply to a line or a frame, one
+// reply after the other on each connection. Lines to change that and to look at it are answered at once:
+//
+//	"!delay MS"  a new delay, for every connection of the process; answered "delay=MS"
+//	"!count"     answered with the number of lines that were echoed so far: neither PING nor any line named here
+//	"WHOAMI"     answered with what -name says; without -name it is a line like any other
+//
 // Under TLS the line "WHO" is answered with what the server saw of its client: "sni=localhost alpn=echo/1
 // client=name", "-" for what there was not. ALPN is offered as "echo/1".
 //
@@ -25,13 +32,25 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // Frames longer than this end the connection: a peer that speaks another protocol would otherwise be
 // given gigabytes.
 const maxFrame = 64 << 20
+
+var (
+	// name is set before the first connection, and then only read.
+	name string
+	// delay is in milliseconds.
+	delay atomic.Int64
+	// echoed counts the lines that were echoed.
+	echoed atomic.Int64
+)
 
 func main() {
 	line := flag.String("line", "", "address of the line echo")
@@ -43,7 +62,10 @@ func main() {
 	cert := flag.String("cert", "", "the server's certificate, PEM")
 	key := flag.String("key", "", "the server's private key, PEM")
 	clientCA := flag.String("client-ca", "", "the CA of the clients' certificates, PEM")
+	service := flag.Int64("delay", 0, "milliseconds before each reply")
+	flag.StringVar(&name, "name", "", "the answer to WHOAMI")
 	flag.Parse()
+	delay.Store(*service)
 
 	serve("tcp", *line, nil, echoLines)
 	serve("tcp", *raw, nil, echoBytes)
@@ -120,17 +142,43 @@ func echoLines(conn net.Conn) {
 		secure, isTLS := conn.(*tls.Conn)
 		switch {
 		case line == "PING":
+			work(out)
 			out.WriteString("PONG\n")
 		case line == "WHO" && isTLS:
 			out.WriteString(who(secure.ConnectionState()))
+		case line == "WHOAMI" && name != "":
+			out.WriteString(name + "\n")
+		case line == "!count":
+			out.WriteString(strconv.FormatInt(echoed.Load(), 10) + "\n")
+		case strings.HasPrefix(line, "!delay "):
+			out.WriteString(setDelay(line[len("!delay "):]) + "\n")
 		default:
+			work(out)
 			out.WriteString("Echo: " + line + "\n")
+			echoed.Add(1)
 		}
 		// Replies to lines that came together leave together.
 		if in.Buffered() == 0 && out.Flush() != nil {
 			return
 		}
 	}
+}
+
+// work lets the delay pass. Earlier replies leave first: they are not to wait for this one.
+func work(out *bufio.Writer) {
+	if milliseconds := delay.Load(); milliseconds > 0 {
+		out.Flush()
+		time.Sleep(time.Duration(milliseconds) * time.Millisecond)
+	}
+}
+
+func setDelay(text string) string {
+	milliseconds, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || milliseconds < 0 {
+		return "not a delay in milliseconds: " + text
+	}
+	delay.Store(milliseconds)
+	return fmt.Sprintf("delay=%d", milliseconds)
 }
 
 func who(state tls.ConnectionState) string {
@@ -170,6 +218,7 @@ func echoFrames(conn net.Conn) {
 		if _, err := io.ReadFull(in, frame); err != nil {
 			return
 		}
+		work(out)
 		out.Write(head[:])
 		out.Write(frame)
 		if in.Buffered() == 0 && out.Flush() != nil {
