@@ -1,6 +1,7 @@
 /**
  * What a pool tells: past-tense facts, in the order of a socket's life. Nothing is built when nobody listens.
  */
+import type { EjectionReason, OutcomeKind } from './balance/health.ts';
 import type { PulsepoolError } from './errors.ts';
 import type { CloseReason } from './transport/close-reason.ts';
 
@@ -20,6 +21,55 @@ export interface DialFailedEvent {
   readonly failures: number;
   /** No dial starts before this many ms have passed. */
   readonly backoffMs: number;
+}
+
+/** No resolver knew a name, or the user's function that finds endpoints failed. What was known before is used on. */
+export interface ResolveFailedEvent {
+  /** The name that was looked up. */
+  readonly name: string;
+  readonly error: PulsepoolError;
+  /** How old the answer is that is used instead, in ms; none when there is none, or its age is not known. */
+  readonly staleMs: number | undefined;
+}
+
+/** A name has other addresses, or other SRV targets, than before. */
+export interface AddressesChangedEvent {
+  readonly name: string;
+  readonly added: readonly string[];
+  readonly removed: readonly string[];
+}
+
+/** Endpoints came or left. With several `endpoints` only. */
+export interface EndpointsChangedEvent {
+  readonly added: readonly string[];
+  readonly removed: readonly string[];
+  /** How many there are now. */
+  readonly total: number;
+}
+
+/** An endpoint was put out: no new callers are sent there. With several `endpoints` only. */
+export interface EjectedEvent {
+  readonly endpoint: string;
+  /** Failures in a row, their share, or far longer times than those of its peers. */
+  readonly reason: EjectionReason;
+  /** What failed last. */
+  readonly kind: OutcomeKind;
+  /** After so many ms one caller tries whether it is well again. */
+  readonly forMs: number;
+}
+
+/** An endpoint that had been put out is well again, and gets more and more callers. */
+export interface RestoredEvent {
+  readonly endpoint: string;
+}
+
+/** The machine has other network addresses, or has slept: names are looked up anew, and sockets at rest must prove that they live. */
+export interface NetworkChangedEvent {
+  /** `eth0 10.0.0.5/24` */
+  readonly added: readonly string[];
+  readonly removed: readonly string[];
+  /** For how long nothing ran, in ms; 0 when the machine did not sleep. */
+  readonly wokeMs: number;
 }
 
 /** A caller got a lease. */
@@ -138,6 +188,12 @@ export interface PoolClosedEvent {
 export interface PoolEvents {
   opened: (event: OpenedEvent) => void;
   dialFailed: (event: DialFailedEvent) => void;
+  resolveFailed: (event: ResolveFailedEvent) => void;
+  addressesChanged: (event: AddressesChangedEvent) => void;
+  endpointsChanged: (event: EndpointsChangedEvent) => void;
+  ejected: (event: EjectedEvent) => void;
+  restored: (event: RestoredEvent) => void;
+  networkChanged: (event: NetworkChangedEvent) => void;
   acquired: (event: AcquiredEvent) => void;
   acquireFailed: (event: AcquireFailedEvent) => void;
   released: (event: ReleasedEvent) => void;
@@ -157,6 +213,12 @@ export interface PoolEvents {
 export const EVENT_NAMES: readonly (keyof PoolEvents)[] = [
   'opened',
   'dialFailed',
+  'resolveFailed',
+  'addressesChanged',
+  'endpointsChanged',
+  'ejected',
+  'restored',
+  'networkChanged',
   'acquired',
   'acquireFailed',
   'released',

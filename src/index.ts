@@ -2,6 +2,15 @@
  * pulsepool: a pooled TCP client for Node.js. Everything public, in reading order.
  */
 export type {
+  AddressOptions,
+  DnsEndpoints,
+  DnsOptions,
+  Endpoints,
+  SrvEndpoints,
+} from './address-options.ts';
+export type { EjectionReason, HealthName, OutcomeKind } from './balance/health.ts';
+export type { BalancePolicy } from './balance/policies.ts';
+export type {
   Client,
   ClientRequestOptions,
   DeadlineClient,
@@ -41,25 +50,32 @@ export {
 export type {
   AcquiredEvent,
   AcquireFailedEvent,
+  AddressesChangedEvent,
   ClosedEvent,
   DeadlockSuspectedEvent,
   DialFailedEvent,
+  EjectedEvent,
+  EndpointsChangedEvent,
   HookFailedEvent,
   IdleLimitLearnedEvent,
   LeakedEvent,
   LeaseHolder,
+  NetworkChangedEvent,
   OpenedEvent,
   PingedEvent,
   PingMissedEvent,
   PoolClosedEvent,
   PoolEvents,
   ReleasedEvent,
+  ResolveFailedEvent,
+  RestoredEvent,
   StalledEvent,
   UnleakedEvent,
 } from './events.ts';
 export { EVENT_NAMES } from './events.ts';
 export type { HeartbeatOptions, PoolOptions, RetryOptions } from './options.ts';
 export type { Advice, IdleTimeoutAdvice, SizingAdvice } from './pool/advice.ts';
+export type { EndpointRow } from './pool/endpoint-row.ts';
 export type { HandshakeContext } from './pool/handshake.ts';
 export type { LatencyStats } from './pool/histogram.ts';
 export type { CloseContext, Hook, HookContext } from './pool/hooks.ts';
@@ -77,6 +93,9 @@ export type { GivenSizes, Sizes } from './pool/sizes.ts';
 export type { StaleReason } from './pool/slot.ts';
 export type { SocketRow } from './pool/socket-row.ts';
 export type { PoolStats, PoolTimes } from './pool/stats.ts';
+export type { Discover } from './resolve/discover-source.ts';
+export type { GivenEndpoint } from './resolve/given-endpoint.ts';
+export type { NamesStats } from './resolve/names.ts';
 export type { BreakerOptions, BreakerStateName } from './retry/breaker.ts';
 export type { BudgetOptions } from './retry/budget.ts';
 export { ByteQueue } from './transport/byte-queue.ts';

@@ -4,6 +4,7 @@
  */
 import { isIP } from 'node:net';
 import { createSecureContext } from 'node:tls';
+import { type AddressOptions, type ResolvedDns, resolveAddresses, type Target } from './address-options.ts';
 import {
   checkBoolean,
   checkDuration,
@@ -19,7 +20,6 @@ import type { Lease } from './pool/lease.ts';
 import { resolveSizes, type Sizes } from './pool/sizes.ts';
 import type { Codec, CodecSource } from './transport/codec.ts';
 import type { TlsOptions } from './transport/dial.ts';
-import type { Endpoint } from './transport/endpoint.ts';
 
 /** How resting sockets prove that they live. */
 export interface HeartbeatOptions<In, Out> {
@@ -48,13 +48,7 @@ export interface RetryOptions {
 }
 
 /** Everything `createPool` takes. Only the address and the codec are required. */
-export interface PoolOptions<In, Out> {
-  /** Host name or address; with `port`. */
-  readonly host?: string;
-  /** TCP port, 1 to 65,535. */
-  readonly port?: number;
-  /** Path of a Unix socket, instead of `host` and `port`. */
-  readonly path?: string;
+export interface PoolOptions<In, Out> extends AddressOptions {
   /** Local address to dial from. Default: the system's choice. */
   readonly localAddress?: string;
   /** TLS, with the options of `tls.connect`; verification is on. Default: plain. */
@@ -156,6 +150,10 @@ const KEYS = [
   'host',
   'port',
   'path',
+  'endpoints',
+  'dns',
+  'balance',
+  'zone',
   'localAddress',
   'tls',
   'codec',
@@ -215,11 +213,21 @@ const OTHER_NAMES: ReadonlyMap<string, string> = new Map([
   ['connectTimeout', 'connectTimeoutMs'],
   ['socketPath', 'path'],
   ['hostname', 'host'],
+  // node:dns, undici, gRPC, Envoy
+  ['resolvers', 'dns.resolvers'],
+  ['servers', 'endpoints'],
+  ['nameservers', 'dns.resolvers'],
+  ['fallbackAddresses', 'dns.fallbackAddresses'],
+  ['discover', 'endpoints'],
+  ['srv', 'endpoints.srv'],
+  ['loadBalancingPolicy', 'balance'],
+  ['lbPolicy', 'balance'],
 ]);
 
 /** Options with every default filled in. */
 export interface ResolvedOptions<In, Out> {
-  readonly endpoint: Endpoint;
+  readonly target: Target;
+  readonly dns: ResolvedDns;
   readonly localAddress: string | undefined;
   readonly tls: TlsOptions | undefined;
   readonly makeCodec: () => Codec<In, Out>;
@@ -260,7 +268,7 @@ export function resolveOptions<In, Out>(options: PoolOptions<In, Out>): Resolved
   const beats = resolveHeartbeat(options.heartbeat);
   if (beats.probe !== undefined) checkPing(makeCodec, beats.probe.ping);
   return Object.freeze({
-    endpoint: resolveEndpoint(options),
+    ...resolveAddresses(options),
     localAddress: optionalAddress('localAddress', options.localAddress),
     tls: resolveTls(options.tls),
     makeCodec,
@@ -346,20 +354,6 @@ function resolveTimes(options: Partial<Times>): Times {
 
 function pick(from: Readonly<Times>, names: readonly (keyof Times)[]): Times {
   return Object.fromEntries(names.map((name) => [name, from[name]])) as Times;
-}
-
-function resolveEndpoint(options: { host?: unknown; path?: unknown; port?: unknown }): Endpoint {
-  const { host, path, port } = options;
-  if (path !== undefined) {
-    if (host !== undefined || port !== undefined) {
-      throw invalidOption('path', 'stand alone, without `host` and `port`', path);
-    }
-    if (typeof path !== 'string' || path === '')
-      throw invalidOption('path', 'be the path of a Unix socket', path);
-    return { kind: 'unix', path };
-  }
-  if (typeof host !== 'string' || host === '') throw invalidOption('host', 'be a host name or address', host);
-  return { kind: 'tcp', host, port: checkInteger('port', port, { min: 1, max: 65_535 }) };
 }
 
 function resolveTls(tls: unknown): TlsOptions | undefined {

@@ -43,13 +43,13 @@ export class Route {
     signal: AbortSignal,
     attempt: Attempt<T>,
     discard: (late: T) => void,
+    deadlineAt: number = this.#parts.clock.now() + this.#parts.connectTimeoutMs,
   ): Promise<T> {
-    const { clock, connectTimeoutMs, random } = this.#parts;
-    const deadlineAt = clock.now() + connectTimeoutMs;
+    const { clock, random } = this.#parts;
     if (endpoint.kind === 'unix') return attempt(undefined, deadlineAt, signal);
     const literal = parseAddress(endpoint.address ?? endpoint.host);
     if (literal !== undefined) return attempt(literal.address, deadlineAt, signal);
-    const found = await this.#resolve(endpoint.host, endpointName(endpoint), signal);
+    const found = await this.#resolve(endpoint.host, endpointName(endpoint), signal, deadlineAt);
     const memory = this.#memory;
     const { target, won } = await race<IpAddress, T>(
       orderAddresses(found, memory, clock.now(), random),
@@ -67,17 +67,22 @@ export class Route {
     return won;
   }
 
-  /** A dial has failed, or a socket was lost: there may be news. */
-  refresh(host: string): void {
-    this.#parts.names.refresh(host);
+  /** The network has changed: what was learned of families and addresses is of no use. */
+  forget(): void {
+    this.#memory.clear();
   }
 
   /** The addresses of a name, within the deadline. */
-  async #resolve(host: string, name: string, signal: AbortSignal): Promise<readonly IpAddress[]> {
+  async #resolve(
+    host: string,
+    name: string,
+    signal: AbortSignal,
+    deadlineAt: number,
+  ): Promise<readonly IpAddress[]> {
     const { clock, connectTimeoutMs, names } = this.#parts;
     const limit = new AbortController();
     const stop = onAbort(signal, () => limit.abort(signal.reason));
-    const timer = clock.after(connectTimeoutMs, () =>
+    const timer = clock.after(deadlineAt - clock.now(), () =>
       clock.turn(() => limit.abort(dialTimeout('dns', name, connectTimeoutMs))),
     );
     try {

@@ -59,6 +59,11 @@ export class Balancer<M extends Member> {
     return this.#field.members;
   }
 
+  /** Whether a caller's key says where it goes. */
+  get isKeyed(): boolean {
+    return this.#options.policy === 'consistent-hash';
+  }
+
   /** How many there are, those that are leaving included. */
   get size(): number {
     return this.#field.members.size;

@@ -13,6 +13,8 @@ import type { Policy, Wish } from './policies.ts';
 // Mirrokni, Thorup and Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2018: nobody has more than so many times
 // its share in flight, so a hot key goes on to the next ones.
 const BOUND = 1.25;
+// But two callers with one key must not part because nobody else is there: so many in flight are never too many.
+const NEVER_FULL = 4;
 const RANGE = 2 ** 32;
 
 /** See the file's comment. Callers without a key are left to another policy. */
@@ -42,7 +44,7 @@ export class Rendezvous<M extends Member> implements Policy<M> {
       const score = member.pull / -Math.log(uniform);
       if (score <= bestScore) continue;
       if (accept !== undefined && !accept(member)) continue;
-      if (member.inFlight < Math.ceil(bound * member.pull)) {
+      if (member.inFlight < NEVER_FULL || member.inFlight < Math.ceil(bound * member.pull)) {
         best = member;
         bestScore = score;
       } else if (score > fullScore) {

@@ -10,7 +10,7 @@ import type { BackoffBounds } from '../transport/backoff.ts';
 import type { Connection } from '../transport/connection.ts';
 import { Ledger } from './ledger.ts';
 import type { Members } from './members.ts';
-import { Opener, type Opening } from './opener.ts';
+import { type Connect, Opener, type Opening } from './opener.ts';
 import type { PoolMember } from './pool-member.ts';
 import type { Slot } from './slot.ts';
 
@@ -25,9 +25,11 @@ export interface DialsOwner<In, Out> {
   readonly onDialFailed: (
     error: PulsepoolError,
     member: PoolMember<In, Out>,
-    failures: number,
+    startedAt: number,
     backoffMs: number,
   ) => void;
+  /** There is a use for more dials: one takes long, and another endpoint may be quicker. */
+  readonly onSlow: () => void;
 }
 
 /** What a set of dials needs. */
@@ -36,8 +38,11 @@ export interface DialsParts<In, Out> {
   readonly sizes: { readonly max: number };
   readonly maxConnecting: number;
   readonly retry: BackoffBounds & { readonly retries: number };
-  /** One attempt to dial, handshake included. */
-  readonly connect: (slot: Slot<In, Out>, signal: AbortSignal) => Promise<Connection<In, Out>>;
+  readonly connect: Connect<In, Out>;
+  /** Finds out which endpoints there are; rejects when none may be dialed. */
+  readonly locate: (signal: AbortSignal, deadlineAt: number) => Promise<void>;
+  /** DNS, TCP, TLS and handshake together, in ms. */
+  readonly connectTimeoutMs: number;
   readonly clock: Clock;
   readonly random: RandomSource;
   readonly members: Members<In, Out>;
@@ -62,22 +67,20 @@ export class Dials<In, Out> {
   readonly #context: AsyncResource = new AsyncResource('pulsepool');
 
   constructor(parts: DialsParts<In, Out>, owner: DialsOwner<In, Out>) {
-    const { clock, connect, endpoint, members, retry } = parts;
+    const { clock, members, retry } = parts;
     this.#owner = owner;
     this.#clock = clock;
     this.#ledger = new Ledger(parts.sizes.max);
     this.#maxConnecting = parts.maxConnecting;
     this.#members = members;
     this.#opener = new Opener({
-      endpoint,
-      connect,
-      members,
+      ...parts,
       retries: retry.retries,
-      clock,
       signal: this.#aborter.signal,
       isWanted: (running) => running < owner.wanted(),
-      onFailed: (error, member, backoffMs) =>
-        owner.onDialFailed(error, member, member.backoff.failures, backoffMs),
+      onFailed: (error, member, startedAt, backoffMs) =>
+        owner.onDialFailed(error, member, startedAt, backoffMs),
+      onSlow: () => owner.onSlow(),
     });
   }
 
@@ -113,11 +116,13 @@ export class Dials<In, Out> {
 
   /**
    * How many dials may run side by side. While all endpoints fail: a single probe. While open sockets are serving
-   * callers, who may all be served before a dial is done: one, and twice as many after each that was still needed.
+   * callers, who may all be served before a dial is done: one, and twice as many after each that was still needed. Those
+   * that take long do not count, as long as another endpoint may be quicker.
    */
   limit(isServing: boolean): number {
-    if (this.#members.isFailing) return 1;
-    return isServing ? Math.min(this.#ramp, this.#maxConnecting) : this.#maxConnecting;
+    const { isFailing, slow } = this.#members;
+    if (isFailing) return 1 + slow;
+    return (isServing ? Math.min(this.#ramp, this.#maxConnecting) : this.#maxConnecting) + slow;
   }
 
   /** A dial is done, and somebody was waiting for its socket, or nobody. */
@@ -173,6 +178,7 @@ export class Dials<In, Out> {
       return;
     }
     const { connection } = opening;
+    if (slot.member !== undefined) this.#members.onArrived(slot.member);
     const now = this.#clock.now();
     if (connection.isOpen) {
       this.#owner.onOpened(slot, connection, now - startedAt);

@@ -7,30 +7,28 @@ import type { Clock } from '../clock.ts';
 import { ConnectionError, FrameError, messageOf, PulsepoolError } from '../errors.ts';
 import type { Connection } from '../transport/connection.ts';
 import { DialError, dialTimeout } from '../transport/dial-error.ts';
-import { Lease } from './lease.ts';
+import { Lease, NOWHERE } from './lease.ts';
 import type { Slot } from './slot.ts';
 
 /** What `onConnect` gets beside the lease. */
 export interface HandshakeContext {
   /** Aborted when the connect deadline passes or the pool closes. */
   readonly signal: AbortSignal;
+  /** Who the server should be, as events name it: `orders:7000`, `orders/10.0.0.3:7000`. */
+  readonly endpoint: string;
+  /** The address at the other end; empty for a Unix socket. Throw to refuse a peer that is not who it should be. */
+  readonly address: string;
 }
 
 /** What a handshake needs to know. */
 export interface HandshakeParts<In, Out> {
   readonly onConnect: (lease: Lease<In, Out>, context: HandshakeContext) => unknown;
   readonly endpoint: string;
+  readonly address: string;
   /** For all phases of the dial, in ms; printed when it passes. */
   readonly connectTimeoutMs: number;
   readonly clock: Clock;
 }
-
-// The lease of a handshake goes back to nobody: the connection is looked at when onConnect has returned.
-const NOWHERE = {
-  takeBack: (): void => undefined,
-  isWantedBack: (): boolean => false,
-  passOn: (): void => undefined,
-};
 
 /**
  * Runs `onConnect`. Whatever goes wrong, the connection is destroyed.
@@ -44,7 +42,7 @@ export async function handshake<In, Out>(
   signal: AbortSignal,
   parts: HandshakeParts<In, Out>,
 ): Promise<void> {
-  const { clock, connectTimeoutMs, endpoint, onConnect } = parts;
+  const { address, clock, connectTimeoutMs, endpoint, onConnect } = parts;
   const deadline = new AbortController();
   let isOver = false;
   const timer = clock.after(Math.max(0, remainingMs), () => {
@@ -57,12 +55,13 @@ export async function handshake<In, Out>(
   // The pool may have closed since the socket became ready.
   if (signal.aborted) end();
   const lease = new Lease<In, Out>(slot, connection, NOWHERE, 0);
+  const context = { signal: deadline.signal, endpoint, address };
   connection.serve();
   try {
     deadline.signal.throwIfAborted();
     await new Promise((resolve, reject) => {
       deadline.signal.addEventListener('abort', () => reject(deadline.signal.reason), { once: true });
-      Promise.resolve(onConnect(lease, { signal: deadline.signal })).then(resolve, reject);
+      Promise.resolve(onConnect(lease, context)).then(resolve, reject);
     });
     lease.finish();
     if (!connection.isOpen) throw connection.error ?? lostInside(endpoint);

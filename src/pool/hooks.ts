@@ -7,7 +7,7 @@ import type { Clock } from '../clock.ts';
 import { messageOf, PulsepoolError } from '../errors.ts';
 import type { CloseReason } from '../transport/close-reason.ts';
 import type { Connection } from '../transport/connection.ts';
-import { Lease } from './lease.ts';
+import { Lease, NOWHERE } from './lease.ts';
 import type { Slot } from './slot.ts';
 
 /** What `onAcquire` and `onRelease` get beside the lease. */
@@ -44,13 +44,6 @@ export interface HooksParts<In, Out> {
   readonly endpoint: string;
   readonly clock: Clock;
 }
-
-// A hook's lease goes back to nobody: the connection is looked at when the hook has returned.
-const NOWHERE = {
-  takeBack: (): void => undefined,
-  isWantedBack: (): boolean => false,
-  passOn: (): void => undefined,
-};
 
 // Why a hook is not waited for any longer.
 const LOST = new Error('its socket has closed');

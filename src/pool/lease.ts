@@ -8,6 +8,7 @@ import type { CloseReason } from '../transport/close-reason.ts';
 import type { CallOptions, Connection, SendOptions, Socket } from '../transport/connection.ts';
 import type { FrameSink } from '../transport/frame-sink.ts';
 import { LeaseDuplex } from './lease-duplex.ts';
+import type { PoolMember } from './pool-member.ts';
 import type { Slot } from './slot.ts';
 
 /** Who gets the socket back. */
@@ -18,7 +19,26 @@ export interface LeaseHome<In, Out> {
   isWantedBack(slot: Slot<In, Out>): boolean;
   /** Counts as if the lease had come back and was lent again, to somebody who had waited for so long. */
   passOn(slot: Slot<In, Out>, waitedMs: number, now: number): void;
+  /** Whether somebody wants to know how long replies take. */
+  readonly isTimed: boolean;
+  /** Measures how long a reply takes. */
+  timed<T>(slot: Slot<In, Out>, reply: Promise<T>): Promise<T>;
+  /** As long as it took to a reply of its, in ms. */
+  onReply(slot: Slot<In, Out>, latencyMs: number, now: number): void;
+  /** From now on its calls are counted at the endpoint that is returned, one by one, instead of the lease; none: they need not be. */
+  countsCalls(slot: Slot<In, Out>): PoolMember<In, Out> | undefined;
 }
+
+/** The home of a lease that goes back to nobody: whoever made it looks at the connection when it is over. */
+export const NOWHERE = {
+  takeBack: (): void => undefined,
+  isWantedBack: (): boolean => false,
+  passOn: (): void => undefined,
+  isTimed: false,
+  timed: <T>(_slot: unknown, reply: Promise<T>): Promise<T> => reply,
+  onReply: (): void => undefined,
+  countsCalls: (): undefined => undefined,
+};
 
 type LeaseState = 'active' | 'released' | 'destroyed' | 'detached';
 
@@ -44,6 +64,11 @@ export class Lease<In, Out> implements AsyncDisposable {
     return this.#connection.id;
   }
 
+  /** @internal The endpoint at the other end. */
+  get member(): PoolMember<In, Out> | undefined {
+    return this.#slot.member;
+  }
+
   /** Whether it has not been released, destroyed or detached. */
   get isHeld(): boolean {
     return this.#state === 'active';
@@ -62,7 +87,9 @@ export class Lease<In, Out> implements AsyncDisposable {
    *   Whenever a reply could still come, the connection is ended, so that nobody else can receive it.
    */
   request(message: In, options?: CallOptions): Promise<Out> {
-    return this.#state === 'active' ? this.#connection.request(message, options) : this.#refuse('request');
+    if (this.#state !== 'active') return this.#refuse('request');
+    const reply = this.#connection.request(message, options);
+    return this.#home.isTimed ? this.#home.timed(this.#slot, reply) : reply;
   }
 
   /**
@@ -176,6 +203,16 @@ export class Lease<In, Out> implements AsyncDisposable {
   /** @internal It goes on with another request of the same client, which has waited for so long, in ms. */
   passOn(waitedMs: number, now: number): void {
     this.#home.passOn(this.#slot, waitedMs, now);
+  }
+
+  /** @internal See {@link LeaseHome.countsCalls}. */
+  countsCalls(): PoolMember<In, Out> | undefined {
+    return this.#home.countsCalls(this.#slot);
+  }
+
+  /** @internal A reply came after so long, in ms. */
+  onReply(latencyMs: number, now: number): void {
+    this.#home.onReply(this.#slot, latencyMs, now);
   }
 
   /** @internal The pool would rather have it back: it closes, is suspended, or is to replace the socket. */

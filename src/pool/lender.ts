@@ -13,8 +13,9 @@ import type { Announcer } from './announcer.ts';
 import type { Holders } from './holders.ts';
 import type { HookName, Hooks } from './hooks.ts';
 import { Lease, type LeaseHome } from './lease.ts';
-import type { Members } from './members.ts';
+import type { Members, Wish } from './members.ts';
 import type { Pinger } from './pinger.ts';
+import type { PoolMember } from './pool-member.ts';
 import type { PoolState } from './pool-state.ts';
 import type { Refusals } from './refusals.ts';
 import type { LeasedState, Slot } from './slot.ts';
@@ -48,7 +49,7 @@ export interface LenderParts<In, Out> {
   readonly clock: Clock;
   readonly hold: ProcessHold;
   readonly state: PoolState<In, Out>;
-  readonly waiters: Waiters<Lease<In, Out>>;
+  readonly waiters: Waiters<Lease<In, Out>, Wish<In, Out>>;
   readonly announcer: Announcer;
   readonly hooks: Hooks<In, Out>;
   readonly holders: Holders<In, Out>;
@@ -82,7 +83,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   readonly #state: PoolState<In, Out>;
   readonly #clock: Clock;
   readonly #members: Members<In, Out>;
-  readonly #waiters: Waiters<Lease<In, Out>>;
+  readonly #waiters: Waiters<Lease<In, Out>, Wish<In, Out>>;
   readonly #hooks: Hooks<In, Out>;
   readonly #pinger: Pinger<In, Out>;
   readonly #announcer: Announcer;
@@ -91,6 +92,9 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   #borrowChecks = 0;
   // Who wants a socket that has served nobody yet.
   readonly #forNew: NewcomerWish<In, Out>[] = [];
+  // It was chosen for a caller who could not have it at once: a choice is not made twice, or whoever takes turns would
+  // skip every other endpoint.
+  #chosen: Slot<In, Out> | undefined;
   #patience: Timer | undefined;
 
   constructor(parts: LenderParts<In, Out>, owner: LenderOwner<In, Out>) {
@@ -119,14 +123,17 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   // ---- callers come --------------------------------------------------------------------------------------
 
   /** A socket that can be lent this very moment, if there is one. The warm path of `acquire`. */
-  lendFresh(trace?: Trace | undefined): Lease<In, Out> | undefined {
+  lendFresh(trace?: Trace | undefined, wish?: Wish<In, Out> | undefined): Lease<In, Out> | undefined {
     const { phase, shelf, sizes, tally } = this.#state;
-    const slot = this.#members.top();
-    if (slot === undefined || this.#waiters.size > 0 || slot.state.name !== 'idle') return undefined;
-    if (phase === 'suspended' || this.#hooks.hasOnAcquire) return undefined;
+    if (this.#waiters.size > 0 || phase === 'suspended' || this.#hooks.hasOnAcquire) return undefined;
+    const slot = this.#top(wish);
+    if (slot === undefined || slot.state.name !== 'idle') return undefined;
     const now = this.#clock.now();
     const { connection } = slot.state;
-    if (now - connection.lastReadAt >= FRESH_MS && now - connection.provenAt >= FRESH_MS) return undefined;
+    if (now - connection.lastReadAt >= FRESH_MS && now - connection.provenAt >= FRESH_MS) {
+      this.#chosen = slot;
+      return undefined;
+    }
     shelf.remove(slot);
     const state = tally.lend(slot, connection);
     const lease = this.#grant(slot, connection, state, now);
@@ -135,12 +142,26 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     return lease;
   }
 
+  /** The slot that is to be lent next, still on the shelf. */
+  #top(wish?: Wish<In, Out> | undefined): Slot<In, Out> | undefined {
+    const chosen = this.#chosen;
+    if (chosen !== undefined) {
+      this.#chosen = undefined;
+      if (chosen.isShelved && wish === undefined) return chosen;
+    }
+    return this.#members.top(wish);
+  }
+
   /** Joins the queue. */
-  wait(options: WaitOptions | undefined, trace: Trace | undefined): Promise<Lease<In, Out>> {
+  wait(
+    options: WaitOptions | undefined,
+    trace: Trace | undefined,
+    wish?: Wish<In, Out> | undefined,
+  ): Promise<Lease<In, Out>> {
     const { phase, sizes, tally } = this.#state;
     // Nothing to lend, nothing to check and no place for another: the usual case of a busy pool.
     if (phase === 'serving' && tally.count('leased') >= sizes.max) {
-      const lease = this.#waiters.wait(options, trace);
+      const lease = this.#join(options, trace, wish);
       if (this.#waiters.size > 0) this.onShort(this.#waiters.size, trace);
       return lease;
     }
@@ -149,7 +170,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
       this.#owner.wish();
       return refusals.atOnce(options?.signal, trace);
     }
-    const lease = this.#waiters.wait(options, trace);
+    const lease = this.#join(options, trace, wish);
     this.serve();
     // With all places open, those that no lease holds serve somebody soon: whoever else waits is short of a socket.
     if (phase === 'serving' && tally.open >= sizes.max) {
@@ -159,6 +180,16 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     return lease;
   }
 
+  #join(
+    options: WaitOptions | undefined,
+    trace: Trace | undefined,
+    wish: Wish<In, Out> | undefined,
+  ): Promise<Lease<In, Out>> {
+    return wish === undefined || !this.isTimed
+      ? this.#waiters.wait(options, trace)
+      : this.#waiters.wait(options, trace, wish, this.#members.targetOf(wish));
+  }
+
   /** A lease on a socket that is open and at rest, without waiting for anybody or for a dial. */
   async tryLend(trace: Trace | undefined): Promise<Lease<In, Out> | undefined> {
     const fresh = this.lendFresh(trace);
@@ -166,7 +197,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     const { shelf, tally } = this.#state;
     let losses = 0;
     while (this.#waiters.size === 0 && this.#state.phase === 'serving') {
-      const slot = this.#members.top();
+      const slot = this.#top();
       if (slot === undefined || slot.state.name !== 'idle') break;
       const { connection } = slot.state;
       if (this.#pinger.mustPing(slot, this.#clock.now() - connection.lastReadAt)) break;
@@ -242,14 +273,45 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     const { phase, shelf } = this.#state;
     if (phase === 'suspended') return;
     while (this.#waiters.size > this.#borrowChecks) {
-      const slot = this.#members.top();
+      const slot = this.#waiters.wishing === 0 ? this.#top() : this.#match();
       if (slot === undefined || slot.state.name !== 'idle') break;
       shelf.remove(slot);
       this.#handOver(slot, slot.state.connection);
     }
     if (phase === 'draining') this.#drain();
-    else this.#owner.grow();
+    else {
+      if (this.#waiters.pinned > 0) this.#makeRoom();
+      this.#owner.grow();
+    }
     if (this.#waiters.size > 0 && this.#pinger.firstPings > 0) this.#armPatience();
+  }
+
+  /** One at rest that would do for somebody, where not every socket does for all. */
+  #match(): Slot<In, Out> | undefined {
+    const { shelf } = this.#state;
+    const waiters = this.#waiters;
+    if (shelf.size === 0) return undefined;
+    if (waiters.size > waiters.pinned) {
+      for (const { pin, wish } of waiters.inOrder()) {
+        if (pin === undefined) return this.#top(wish);
+      }
+    }
+    for (const { pinned, resting } of this.#members.list) {
+      if (pinned > 0 && resting.length > 0) return resting.at(-1);
+    }
+    return undefined;
+  }
+
+  /** Somebody waits for a socket to an endpoint for which there is no place: one at rest that leads elsewhere gives up its own. */
+  #makeRoom(): void {
+    const { bottom } = this.#state.shelf;
+    if (bottom !== undefined && this.#isWantedElsewhere(bottom)) this.#owner.end(bottom, 'rebalanced');
+  }
+
+  #isWantedElsewhere({ member }: Slot<In, Out>): boolean {
+    const { sizes, tally } = this.#state;
+    if (tally.total < sizes.max || (member !== undefined && member.pinned > 0)) return false;
+    return tally.count('closing') + tally.count('dialing') < this.#waiters.pinned;
   }
 
   /** While draining, waiters are served by what is still open. When nothing is, they are told. */
@@ -277,7 +339,9 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   ): Lease<In, Out> {
     const { counters } = this.#state;
     slot.uses += 1;
+    slot.isTimed = false;
     slot.member?.lent();
+    state.isCounted = true;
     const lease = new Lease(slot, connection, this, slot.uses);
     state.lease = lease;
     state.lentAt = now;
@@ -295,7 +359,8 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   }
 
   #giveToWaiter(slot: Slot<In, Out>, connection: Connection<In, Out>, now: number): void {
-    const waiter = this.#hooks.hasOnAcquire ? this.#waiters.shift() : this.#waiters.take();
+    const { member } = slot;
+    const waiter = this.#hooks.hasOnAcquire ? this.#waiters.shift(member) : this.#waiters.take(member);
     // Whoever waited may have been refused at this very moment.
     if (waiter === undefined) {
       this.offer(slot, connection);
@@ -312,7 +377,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   #settle(
     slot: Slot<In, Out>,
     state: LeasedState<In, Out>,
-    waiter: Waiter<Lease<In, Out>>,
+    waiter: Waiter<Lease<In, Out>, Wish<In, Out>>,
     now: number,
   ): void {
     const { counters } = this.#state;
@@ -325,7 +390,11 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   }
 
   /** Runs `onAcquire` before the caller gets the socket. If that fails, the caller is in the queue again. */
-  #prepare(slot: Slot<In, Out>, state: LeasedState<In, Out>, waiter: Waiter<Lease<In, Out>>): void {
+  #prepare(
+    slot: Slot<In, Out>,
+    state: LeasedState<In, Out>,
+    waiter: Waiter<Lease<In, Out>, Wish<In, Out>>,
+  ): void {
     const { connection } = state;
     const { hold } = this.#parts;
     state.hook = 'onAcquire';
@@ -384,7 +453,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   }
 
   /** The socket that a caller was about to get has ended, for this reason if it is known. */
-  tryAgain(waiter: Waiter<Lease<In, Out>>, error: PulsepoolError | undefined): void {
+  tryAgain(waiter: Waiter<Lease<In, Out>, Wish<In, Out>>, error: PulsepoolError | undefined): void {
     if (!this.#waiters.isWanted(waiter)) return;
     // Suspended: nobody fails before their deadline.
     if (this.#state.isSuspended) {
@@ -435,8 +504,45 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
       state.isTold = false;
     }
     state.lease = undefined;
+    const { member } = slot;
+    if (state.isCounted) member?.returned();
+    state.isCounted = false;
     state.isShared = false;
-    slot.member?.returned();
+    if (member === undefined || !this.isTimed) return;
+    const { connection } = state;
+    const hasHeard = cameBack && connection.isOpen && connection.lastReadAt >= state.lentAt;
+    if (slot.isTimed || !hasHeard) this.#members.forgo(member);
+    else this.#members.onReply(member, undefined, this.#clock.now());
+  }
+
+  /** Whether somebody wants to know how long replies take. */
+  get isTimed(): boolean {
+    return this.#members.balancer !== undefined;
+  }
+
+  onReply(slot: Slot<In, Out>, latencyMs: number, now: number): void {
+    slot.isTimed = true;
+    if (slot.member !== undefined) this.#members.onReply(slot.member, latencyMs, now);
+  }
+
+  async timed<T>(slot: Slot<In, Out>, reply: Promise<T>): Promise<T> {
+    const askedAt = this.#clock.now();
+    slot.member?.asked(askedAt);
+    try {
+      const frame = await reply;
+      const now = this.#clock.now();
+      this.onReply(slot, now - askedAt, now);
+      return frame;
+    } finally {
+      slot.member?.answered(this.#clock.now());
+    }
+  }
+
+  countsCalls(slot: Slot<In, Out>): PoolMember<In, Out> | undefined {
+    if (slot.state.name !== 'leased' || !this.isTimed) return undefined;
+    if (slot.state.isCounted) slot.member?.returned();
+    slot.state.isCounted = false;
+    return slot.member;
   }
 
   passOn({ state }: Slot<In, Out>, waitedMs: number, now: number): void {
@@ -502,12 +608,17 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
       // A caller may have hoped for it while others rest.
       if (this.#waiters.size > 0) this.serve();
     } else if (tally.open > sizes.max) this.#owner.end(slot, 'surplus');
-    else if (this.#waiters.size > 0 && phase !== 'suspended') this.#handOver(slot, connection);
+    else if (this.#isAwaited(slot) && phase !== 'suspended') this.#handOver(slot, connection);
+    else if (this.#waiters.pinned > 0 && this.#isWantedElsewhere(slot)) this.#owner.end(slot, 'rebalanced');
     else if (phase === 'draining') this.#owner.end(slot, 'shutdown');
     else if (shelf.size >= sizes.maxIdle) this.#owner.end(slot, 'surplus');
     // What is to be replaced is lent last, and so is what was pinged: it has rested for longer than those that were not.
     else if (slot.staleBy !== undefined || wasPinged) shelf.pushBottom(slot);
     else shelf.push(slot);
+  }
+
+  #isAwaited({ member }: Slot<In, Out>): boolean {
+    return this.#waiters.pinned === 0 ? this.#waiters.size > 0 : this.#waiters.wants(member);
   }
 
   #giveNew(slot: Slot<In, Out>, connection: Connection<In, Out>): void {

@@ -3,9 +3,11 @@
  * is chosen; with many, a balancer says who deserves the next caller, and what it is told of is what the pool sees:
  * dials, leases, replies, lost sockets.
  *
- * What becomes of the sockets of an endpoint that left or failed is the roster's business.
+ * Which endpoints there are is found out elsewhere; what becomes of the sockets of one that left or failed is the
+ * roster's business.
  */
 import type { Balancer } from '../balance/balancer.ts';
+import type { MemberPlace } from '../balance/member.ts';
 import type { Clock } from '../clock.ts';
 import type { PulsepoolError } from '../errors.ts';
 import type { CloseReason } from '../transport/close-reason.ts';
@@ -20,13 +22,21 @@ export interface Wish<In, Out> {
   readonly key?: string | undefined;
   /** Any other endpoint is better: an earlier attempt failed there. */
   readonly avoid?: PoolMember<In, Out> | undefined;
+  /** This one and no other. */
+  readonly to?: PoolMember<In, Out> | undefined;
 }
 
-/** Whom the members tell. */
+/** Whom the members tell, and ask. */
 export interface MembersOwner<In, Out> {
   /** Somebody was to go to it, and it has no socket at rest: one more would be welcome. */
   readonly onMissing: (member: PoolMember<In, Out>) => void;
+  /** Who must have a socket of which endpoint may be another matter now: one has begun to fail, or to serve again. */
+  readonly onTurned: () => void;
+  /** How many dials there is a use for, wherever they lead. */
+  readonly wantedAnywhere: () => number;
 }
+
+const NOBODY = { onMissing: () => undefined, onTurned: () => undefined, wantedAnywhere: () => 1 };
 
 /** See the file's comment. */
 export class Members<In, Out> implements DialTargets<In, Out> {
@@ -36,9 +46,13 @@ export class Members<In, Out> implements DialTargets<In, Out> {
   readonly #clock: Clock;
   // Dialed while no endpoint is known: that is, they are asked for.
   readonly #unknown: PoolMember<In, Out>;
-  #list: PoolMember<In, Out>[];
+  #list: readonly PoolMember<In, Out>[];
   #lastFailure: PulsepoolError | undefined;
-  #onMissing: (member: PoolMember<In, Out>) => void = () => undefined;
+  #owner: MembersOwner<In, Out> = NOBODY;
+  // Dials that take so long that another endpoint is tried meanwhile.
+  #slow = 0;
+  /** Their name was confirmed to be gone: their sockets serve on, and nothing new is dialed. */
+  isDenied = false;
 
   /** `first`: the single endpoint, or with a balancer what stands for all while none is known. */
   constructor(first: PoolMember<In, Out>, balancer: Balancer<PoolMember<In, Out>> | undefined, clock: Clock) {
@@ -58,14 +72,19 @@ export class Members<In, Out> implements DialTargets<In, Out> {
     return this.#list;
   }
 
-  /** Whether it stands for all endpoints, of which none is known. */
+  /** Whether it stands for all endpoints while none may be dialed. */
   isUnknown(member: PoolMember<In, Out>): boolean {
     return this.balancer !== undefined && member === this.#unknown;
   }
 
-  /** Who hears that a socket is missing. */
-  set onMissing(tell: MembersOwner<In, Out>['onMissing']) {
-    this.#onMissing = tell;
+  /** Whether none may be dialed: none is known, or their name is gone. */
+  get isBlind(): boolean {
+    return this.#list.length === 0 || this.isDenied;
+  }
+
+  /** Who is told, and asked. */
+  set owner(owner: MembersOwner<In, Out>) {
+    this.#owner = owner;
   }
 
   /** A new one, or one that is back. */
@@ -78,14 +97,23 @@ export class Members<In, Out> implements DialTargets<In, Out> {
   remove(member: PoolMember<In, Out>, now: number): void {
     this.#list = this.#list.filter((one) => one !== member);
     member.isGone = true;
+    member.wanted = 0;
     this.balancer?.remove(member, now);
+  }
+
+  /** Its weight, tier or zone may be another one from now on. */
+  change(member: PoolMember<In, Out>, place: MemberPlace, now: number): void {
+    const { tier, weight, zone } = member;
+    if (place.weight === weight && place.tier === tier && place.zone === zone) return;
+    const { tier: newTier = 0, weight: newWeight = 1, zone: newZone } = place;
+    this.balancer?.change(member, { weight: newWeight, tier: newTier, zone: newZone }, now);
   }
 
   // ---- dials ---------------------------------------------------------------------------------------------
 
   /** The newest thing known about each of them is a failure. */
   get isFailing(): boolean {
-    if (this.#list.length === 0) return this.#unknown.backoff.isFailing;
+    if (this.isBlind) return this.#unknown.backoff.isFailing;
     for (const { backoff } of this.#list) if (!backoff.isFailing) return false;
     return true;
   }
@@ -96,7 +124,7 @@ export class Members<In, Out> implements DialTargets<In, Out> {
   }
 
   waitMs(now: number): number {
-    if (this.#list.length === 0) return this.#unknown.backoff.waitMs(now);
+    if (this.isBlind) return this.#unknown.backoff.waitMs(now);
     let least = Number.POSITIVE_INFINITY;
     for (const { backoff } of this.#list) {
       const wait = backoff.waitMs(now);
@@ -106,24 +134,46 @@ export class Members<In, Out> implements DialTargets<In, Out> {
     return least;
   }
 
+  /** How many dials there is a use for beside those that may lead anywhere. */
+  needed(now: number): number {
+    if (this.balancer === undefined || this.isBlind) return 0;
+    let sum = this.#spareSlow(now);
+    for (const member of this.#list) if (member.needs > 0 && mayDial(member, now)) sum += member.needs;
+    return sum;
+  }
+
+  /** Slow dials that may lead anywhere, as long as there is another endpoint to try meanwhile. */
+  #spareSlow(now: number): number {
+    if (this.#slow === 0 || !this.#list.some((one) => one.slow === 0 && mayDial(one, now))) return 0;
+    let sum = 0;
+    for (const member of this.#list) sum += slowExtra(member);
+    return sum;
+  }
+
+  /** So many dials more than the limit may run: see `onSlow`. */
+  get slow(): number {
+    return this.#spareSlow(this.#clock.now());
+  }
+
   /**
    * The one that is asked for, else the one with the fewest sockets for its weight; those that fail only when no other
    * may be dialed.
    *
-   * Invariant: as long as one of them does not fail, there is one to be dialed. Else whoever looked for one would look
-   * again at once, for ever.
+   * Invariant: as long as one of them does not fail and more is wanted than runs, there is one to be dialed. Else whoever
+   * looked for one would look again at once, for ever.
    */
   toDial(now: number): PoolMember<In, Out> | undefined {
     const { balancer } = this;
-    const [only] = this.#list.length === 0 ? [this.#unknown] : this.#list;
-    if (only === undefined || balancer === undefined || this.#list.length < 2) {
+    const [only] = this.isBlind ? [this.#unknown] : this.#list;
+    if (only === undefined || balancer === undefined || this.isBlind || this.#list.length < 2) {
       return only !== undefined && mayDial(only, now) ? only : undefined;
     }
+    const isFree = this.#owner.wantedAnywhere() > this.#spent();
     let best: PoolMember<In, Out> | undefined;
     let bestRank = Number.POSITIVE_INFINITY;
     for (const member of this.#list) {
-      if (!mayDial(member, now)) continue;
-      const rank = this.#rank(member, balancer, now);
+      if (!mayDial(member, now) || !(isFree || member.needs > member.dialing)) continue;
+      const rank = rankOf(member, balancer.share(member, now));
       if (rank >= bestRank) continue;
       best = member;
       bestRank = rank;
@@ -131,47 +181,68 @@ export class Members<In, Out> implements DialTargets<In, Out> {
     return best;
   }
 
-  #rank(member: PoolMember<In, Out>, balancer: Balancer<PoolMember<In, Out>>, now: number): number {
-    const sockets = member.open + member.dialing;
-    // So many sockets has none: classes, in steps of a million.
-    const share = balancer.share(member, now);
-    const load = share > 0 ? Math.min(sockets / share, 999_999) : 999_999;
-    if (member.wanted > member.dialing) return load - 2e6;
-    if (member.backoff.isFailing) return load + 2e6;
-    return share > 0 ? load : load + 1e6;
+  /** Dials under way that will serve whoever may go anywhere. */
+  #spent(): number {
+    let sum = 0;
+    for (const member of this.#list) sum += Math.max(0, member.dialing - member.needs) - slowExtra(member);
+    return sum;
   }
 
   onDial(member: PoolMember<In, Out>): void {
     member.dialing += 1;
   }
 
-  onDialed(member: PoolMember<In, Out>): void {
+  onDialed(member: PoolMember<In, Out>, wasSlow: boolean, hasOpened: boolean): void {
     member.dialing -= 1;
+    if (hasOpened) member.arriving += 1;
+    if (!wasSlow) return;
+    member.slow -= 1;
+    this.#slow -= 1;
   }
 
-  onDialFailed(member: PoolMember<In, Out>, error: PulsepoolError, now: number): void {
+  /** It is known to the pool from now on. */
+  onArrived(member: PoolMember<In, Out>): void {
+    member.arriving -= 1;
+  }
+
+  onSlow(member: PoolMember<In, Out>): void {
+    member.slow += 1;
+    this.#slow += 1;
+  }
+
+  onDialFailed(member: PoolMember<In, Out>, error: PulsepoolError, startedAt: number, now: number): void {
     this.#lastFailure = error;
     member.wanted = 0;
-    if (!this.isUnknown(member)) this.balancer?.failed(member, 'dial', now);
+    if (this.balancer === undefined || this.isUnknown(member)) return;
+    this.balancer.failed(member, 'dial', now, startedAt);
+    this.#owner.onTurned();
   }
 
   onOpened(member: PoolMember<In, Out>, now: number): void {
     member.open += 1;
-    if (member.wanted > 0) member.wanted -= 1;
-    this.balancer?.opened(member, now);
+    member.wanted = 0;
+    if (this.balancer === undefined) return;
+    this.balancer.opened(member, now);
+    // If more than a dial is to be proved, the next caller does that, on this socket.
+    this.balancer.forgo(member, now);
+    this.#owner.onTurned();
   }
 
-  /** A socket of its has ended. `wasLeased`: somebody had it. */
-  onLeft(member: PoolMember<In, Out>, wasLeased: boolean, reason: CloseReason, now: number): void {
+  /** A socket of its has ended. `leasedAt`: since when somebody had it. */
+  onLeft(member: PoolMember<In, Out>, leasedAt: number | undefined, reason: CloseReason, now: number): void {
     member.open -= 1;
-    if (reason === 'heartbeat') this.balancer?.failed(member, 'heartbeat', now);
-    else if (wasLeased && ITS_FAULT.has(reason)) this.balancer?.failed(member, 'request', now);
+    if (this.balancer === undefined) return;
+    if (reason === 'heartbeat') this.balancer.failed(member, 'heartbeat', now);
+    else if (leasedAt !== undefined && ITS_FAULT.has(reason)) {
+      this.balancer.failed(member, 'request', now, leasedAt);
+    }
   }
 
   /** A socket was lost that should have lived: as good as a failed dial, or it would be dialed for ever. */
   onLoss(member: PoolMember<In, Out>, error: PulsepoolError, openedAt: number, now: number): void {
     this.#lastFailure = error;
     member.backoff.failed(error, openedAt, now);
+    if (this.balancer !== undefined) this.#owner.onTurned();
   }
 
   // ---- leases --------------------------------------------------------------------------------------------
@@ -183,19 +254,48 @@ export class Members<In, Out> implements DialTargets<In, Out> {
   top(wish?: Wish<In, Out> | undefined): Slot<In, Out> | undefined {
     const { balancer, shelf } = this;
     if (balancer === undefined || shelf.size === 0) return shelf.top;
+    const target = this.targetOf(wish);
+    if (target !== undefined) return target.resting.at(-1);
     const now = this.#clock.now();
     const picked = balancer.pick(now, wish);
-    if (picked === undefined) return undefined;
-    const slot = picked.resting.at(-1);
+    const slot = picked?.resting.at(-1);
     if (slot !== undefined) return slot;
-    this.#onMissing(picked);
-    if (wish?.key !== undefined) return undefined;
-    return balancer.pick(now, { avoid: wish?.avoid, accept: hasResting })?.resting.at(-1);
+    if (picked !== undefined) this.missing(picked, now);
+    return balancer.pick(now, { avoid: wish?.avoid, accept: hasResting })?.resting.at(-1) ?? shelf.top;
   }
 
-  /** A reply of its came after so long, in ms. */
-  onReply(member: PoolMember<In, Out>, latencyMs: number, now: number): void {
+  /** The only one that will do for such a caller, if that is so. While it can't be dialed, a key goes to its next one. */
+  targetOf(wish: Wish<In, Out> | undefined): PoolMember<In, Out> | undefined {
+    const { balancer } = this;
+    if (wish === undefined || balancer === undefined) return undefined;
+    if (wish.to !== undefined) return wish.to.isGone || wish.to.backoff.isFailing ? undefined : wish.to;
+    if (wish.key === undefined) return undefined;
+    const now = this.#clock.now();
+    const { avoid, key } = wish;
+    return balancer.pick(now, { key, avoid, accept: isReachable }) ?? undefined;
+  }
+
+  /** Somebody was to go there and there was no socket at rest. */
+  missing(member: PoolMember<In, Out>, now: number): void {
+    if (member.dialing > 0) return;
+    if (member.wanted === 0 && mayDial(member, now)) this.#owner.onMissing(member);
+    // Nothing will come of it that could be told.
+    if (member.wanted === 0) this.balancer?.forgo(member, now);
+  }
+
+  /** A reply of its came, after so long in ms if that is known. */
+  onReply(member: PoolMember<In, Out>, latencyMs: number | undefined, now: number): void {
     this.balancer?.succeeded(member, latencyMs, now);
+  }
+
+  /** A ping was answered. */
+  onPong(member: PoolMember<In, Out>, now: number): void {
+    this.balancer?.beat(member, now);
+  }
+
+  /** Nothing came of a caller who was to go there, or of a lease. */
+  forgo(member: PoolMember<In, Out>): void {
+    this.balancer?.forgo(member, this.#clock.now());
   }
 }
 
@@ -210,6 +310,23 @@ const ITS_FAULT: ReadonlySet<CloseReason> = new Set([
 
 function hasResting<In, Out>({ resting }: PoolMember<In, Out>): boolean {
   return resting.length > 0;
+}
+
+function isReachable<In, Out>({ backoff }: PoolMember<In, Out>): boolean {
+  return !backoff.isFailing;
+}
+
+function rankOf<In, Out>(member: PoolMember<In, Out>, share: number): number {
+  // So many sockets has none: classes, in steps of a million.
+  const load = share > 0 ? Math.min((member.open + member.arriving + member.dialing) / share, 999_999) : 999_999;
+  if (member.needs > member.dialing) return load - 2e6;
+  if (member.backoff.isFailing || member.slow > 0) return load + 2e6;
+  return share > 0 ? load : load + 1e6;
+}
+
+/** Of its dials that may lead anywhere, those that take long. */
+function slowExtra<In, Out>({ dialing, needs, slow }: PoolMember<In, Out>): number {
+  return Math.min(slow, Math.max(0, dialing - needs));
 }
 
 /** While it fails, one dial at a time, and not before its time. */

@@ -23,8 +23,12 @@ export type Opening<In, Out> =
 /** What an opener needs. */
 export interface OpenerParts<In, Out> {
   readonly endpoint: string;
-  /** One attempt: dial and handshake. Destroys what comes late. */
-  readonly connect: (slot: Slot<In, Out>, signal: AbortSignal) => Promise<Connection<In, Out>>;
+  /** One attempt: dial and handshake, over at `deadlineAt` at the latest. Destroys what comes late. */
+  readonly connect: Connect<In, Out>;
+  /** Finds out which endpoints there are, by `deadlineAt` at the latest. Rejects when none may be dialed. */
+  readonly locate: (signal: AbortSignal, deadlineAt: number) => Promise<void>;
+  /** For all phases of an attempt together, in ms. */
+  readonly connectTimeoutMs: number;
   readonly members: DialTargets<In, Out>;
   /** Attempts after the first one, unless there are more endpoints to be tried. */
   readonly retries: number;
@@ -33,8 +37,23 @@ export interface OpenerParts<In, Out> {
   readonly signal: AbortSignal;
   /** Whether an attempt that has not started is still worth starting, given how many are running. */
   readonly isWanted: (running: number) => boolean;
-  readonly onFailed: (error: PulsepoolError, member: PoolMember<In, Out>, backoffMs: number) => void;
+  readonly onFailed: (
+    error: PulsepoolError,
+    member: PoolMember<In, Out>,
+    startedAt: number,
+    backoffMs: number,
+  ) => void;
+  /** A dial takes so long that another endpoint may be tried meanwhile. */
+  readonly onSlow: () => void;
 }
+
+/** One attempt to dial, handshake included. */
+export type Connect<In, Out> = (
+  slot: Slot<In, Out>,
+  member: PoolMember<In, Out>,
+  signal: AbortSignal,
+  deadlineAt: number,
+) => Promise<Connection<In, Out>>;
 
 /** The endpoints, as whoever dials sees them. */
 export interface DialTargets<In, Out> {
@@ -43,10 +62,16 @@ export interface DialTargets<In, Out> {
   readonly waitMs: (now: number) => number;
   /** The one to be dialed now; none while those that may be dialed are being probed. */
   readonly toDial: (now: number) => PoolMember<In, Out> | undefined;
-  /** A dial to it begins, and has ended. */
+  /** Whether it stands for all of them while none is known. */
+  readonly isUnknown: (member: PoolMember<In, Out>) => boolean;
+  /** A dial to it begins, takes long, and has ended; what has opened is counted by `onArrived`. */
   readonly onDial: (member: PoolMember<In, Out>) => void;
-  readonly onDialed: (member: PoolMember<In, Out>) => void;
+  readonly onSlow: (member: PoolMember<In, Out>) => void;
+  readonly onDialed: (member: PoolMember<In, Out>, wasSlow: boolean, hasOpened: boolean) => void;
 }
+
+// As for the addresses of one name: RFC 8305, section 5.
+const SLOW_MS = 250;
 
 class Elided extends Error {}
 
@@ -54,7 +79,7 @@ class Elided extends Error {}
 export class Opener<In, Out> {
   readonly #parts: OpenerParts<In, Out>;
   #running = 0;
-  // A whole series of attempts has failed since the last success: more series are one attempt long.
+  // A whole series of attempts has failed since the last success: more series are one attempt for each endpoint long.
   #isDown = false;
 
   constructor(parts: OpenerParts<In, Out>) {
@@ -70,7 +95,7 @@ export class Opener<In, Out> {
   async open(slot: Slot<In, Out>): Promise<Opening<In, Out>> {
     try {
       const connection = await pRetry(() => this.#attempt(slot), {
-        retries: this.#isDown ? 0 : Math.max(this.#parts.retries, this.#parts.members.size - 1),
+        retries: Math.max(this.#isDown ? 0 : this.#parts.retries, this.#parts.members.size - 1),
         // The wait is the endpoint's own, in #attempt: p-retry's has no jitter once it reaches its cap.
         minTimeout: 0,
         factor: 1,
@@ -86,38 +111,95 @@ export class Opener<In, Out> {
   }
 
   async #attempt(slot: Slot<In, Out>): Promise<Connection<In, Out>> {
-    const { clock, connect, isWanted, members, onFailed, signal } = this.#parts;
+    const { clock, isWanted, members, signal } = this.#parts;
     // Time may have been added while we slept.
     for (let wait = members.waitMs(clock.now()); wait > 0; wait = members.waitMs(clock.now())) {
       await pause(wait, clock, signal);
       if (signal.aborted) break;
     }
     const isNeeded = !signal.aborted && isWanted(this.#running);
-    const member = isNeeded ? members.toDial(clock.now()) : undefined;
+    let member = isNeeded ? members.toDial(clock.now()) : undefined;
     if (member === undefined) throw new AbortError(new Elided());
-    const { backoff } = member;
-    const isProbe = backoff.isFailing;
-    if (isProbe) member.isProbing = true;
-    slot.member = member;
     this.#running += 1;
-    members.onDial(member);
-    const startedAt = clock.now();
     try {
-      const connection = await connect(slot, signal);
-      // It may have died in the turns since.
-      if (!connection.isOpen) throw connection.error ?? new Error('the connection ended at once');
-      backoff.opened(startedAt, clock.now());
-      return connection;
-    } catch (thrown) {
-      if (signal.aborted) throw new AbortError(new Elided());
-      const error = this.#explain(thrown);
-      onFailed(error, member, backoff.failed(error, startedAt, clock.now()));
-      throw error;
+      const startedAt = clock.now();
+      if (members.isUnknown(member)) {
+        const unknown = member;
+        slot.member = unknown;
+        await this.#probed(unknown, () => this.#locate(startedAt, unknown));
+        if (signal.aborted || !isWanted(this.#running - 1)) throw new AbortError(new Elided());
+        member = members.toDial(clock.now());
+        if (member === undefined) throw new AbortError(new Elided());
+      }
+      const found = member;
+      slot.member = found;
+      return await this.#probed(found, () => this.#dial(slot, found, startedAt));
     } finally {
       this.#running -= 1;
-      members.onDialed(member);
+    }
+  }
+
+  /** While an endpoint fails, nobody else dials it. */
+  async #probed<T>(member: PoolMember<In, Out>, attempt: () => Promise<T>): Promise<T> {
+    const isProbe = member.backoff.isFailing;
+    if (isProbe) member.isProbing = true;
+    try {
+      return await attempt();
+    } finally {
       if (isProbe) member.isProbing = false;
     }
+  }
+
+  /** Which endpoints there are. To find that out is as good as a dial: it may fail, and then has its back-off. */
+  async #locate(startedAt: number, unknown: PoolMember<In, Out>): Promise<void> {
+    const { clock, connectTimeoutMs, locate, signal } = this.#parts;
+    try {
+      await locate(signal, startedAt + connectTimeoutMs);
+      unknown.backoff.opened(startedAt, clock.now());
+    } catch (thrown) {
+      throw this.#failed(thrown, unknown, startedAt);
+    }
+  }
+
+  async #dial(
+    slot: Slot<In, Out>,
+    member: PoolMember<In, Out>,
+    startedAt: number,
+  ): Promise<Connection<In, Out>> {
+    const { clock, connect, connectTimeoutMs, members, onSlow, signal } = this.#parts;
+    let isSlow = false;
+    let hasOpened = false;
+    const timer =
+      members.size < 2
+        ? undefined
+        : clock.after(SLOW_MS, () => {
+            isSlow = true;
+            members.onSlow(member);
+            onSlow();
+          });
+    members.onDial(member);
+    try {
+      const connection = await connect(slot, member, signal, startedAt + connectTimeoutMs);
+      // It may have died in the turns since.
+      if (!connection.isOpen) throw connection.error ?? new Error('the connection ended at once');
+      member.backoff.opened(startedAt, clock.now());
+      hasOpened = true;
+      return connection;
+    } catch (thrown) {
+      throw this.#failed(thrown, member, startedAt);
+    } finally {
+      timer?.cancel();
+      members.onDialed(member, isSlow, hasOpened);
+    }
+  }
+
+  /** Tells of a failure. Returns what is to be thrown for it. */
+  #failed(thrown: unknown, member: PoolMember<In, Out>, startedAt: number): Error {
+    const { clock, onFailed, signal } = this.#parts;
+    if (signal.aborted) return new AbortError(new Elided());
+    const error = this.#explain(thrown);
+    onFailed(error, member, startedAt, member.backoff.failed(error, startedAt, clock.now()));
+    return error;
   }
 
   /** Not even the error of a function of the user's may escape: whoever waits would wait for ever. */

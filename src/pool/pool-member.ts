@@ -32,8 +32,14 @@ export class PoolMember<In, Out> extends Member {
   open = 0;
   /** Those of them that rest, the one that is lent next at the end. Kept by the shelf. */
   readonly resting: Slot<In, Out>[] = [];
-  /** Callers who were to go to it, and found no socket at rest: so many more would be welcome. */
+  /** Sockets that have opened a moment ago and are not counted as open yet. */
+  arriving = 0;
+  /** Of the dials under way, those that take long. */
+  slow = 0;
+  /** A caller was to go to it and found no socket at rest: one more would be welcome. 0 or 1. */
   wanted = 0;
+  /** Callers who wait for a socket of its and no other. Kept by the queue. */
+  pinned = 0;
   /** It is no longer one of the pool's endpoints. */
   isGone = false;
 
@@ -43,5 +49,10 @@ export class PoolMember<In, Out> extends Member {
     this.endpoint = endpoint;
     this.profile = profile;
     this.backoff = new Backoff(retry, random);
+  }
+
+  /** Sockets to it that somebody wants, and to no other. */
+  get needs(): number {
+    return this.wanted + this.pinned;
   }
 }

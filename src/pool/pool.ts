@@ -13,10 +13,13 @@ import {
   checkOneOf,
   invalidOption,
 } from '../option-check.ts';
+import type { NamesStats } from '../resolve/names.ts';
 import { type Advice, advise } from './advice.ts';
 import type { Announcer } from './announcer.ts';
+import { type EndpointRow, endpointRows } from './endpoint-row.ts';
 import { Lease } from './lease.ts';
 import type { Lender } from './lender.ts';
+import type { Wish } from './members.ts';
 import { checkPriority } from './priority.ts';
 import { type RequestOptions, type RequestParts, requestOnce, requestWithin } from './request.ts';
 import type { Roster } from './roster.ts';
@@ -28,7 +31,7 @@ import type { WaitOptions } from './waiters.ts';
 
 /**
  * Bounds of one `acquire`: `signal`; `timeoutMs` in place of the pool's `acquireTimeoutMs`; `priority` from -10 to
- * 10, each level worth a second of waiting.
+ * 10, each level worth a second of waiting; `key`, with consistent hashing, to get a socket to the key's endpoint.
  */
 export type AcquireOptions = WaitOptions;
 
@@ -67,18 +70,20 @@ export interface PoolParts<In, Out> {
   readonly tracer: Tracer;
   readonly clock: Clock;
   readonly hold: Pick<TimerHold, 'take' | 'drop' | 'end'>;
-  readonly request: Omit<RequestParts<In, Out>, 'acquire' | 'closing'>;
-  /** Ends what the pool does not know: names are looked up no more. */
-  readonly onEnd: () => void;
+  readonly request: Omit<RequestParts<In, Out>, 'acquire' | 'checkKey' | 'closing'>;
+  /** Which endpoints there are: numbers about it, and its end. */
+  readonly directory: { readonly stats: NamesStats; readonly end: () => void };
+  /** Whether a key says where a caller goes. */
+  readonly isKeyed: boolean;
 }
 
 const CLOSE_TIMEOUT_MS = 10_000;
 
-const WAIT_KEYS = ['signal', 'timeoutMs', 'priority'];
+const WAIT_KEYS = ['signal', 'timeoutMs', 'priority', 'key'];
 
 const RESETS_PER_SECOND = 10;
 
-/** A pool of sockets to one endpoint; made by `createPool()`. */
+/** A pool of sockets to one server, or to several endpoints of one service; made by `createPool()`. */
 export class Pool<In, Out> implements AsyncDisposable {
   readonly #parts: PoolParts<In, Out>;
   readonly #roster: Roster<In, Out>;
@@ -97,7 +102,8 @@ export class Pool<In, Out> implements AsyncDisposable {
     this.#tracer = parts.tracer;
     this.#requestParts = {
       ...parts.request,
-      acquire: (options) => this.acquire(options),
+      acquire: (options, wish) => this.acquireFor(options, wish),
+      checkKey: (key) => this.checkKey(key),
       closing: this.#closer.signal,
     };
     // A turn later, so that listeners can be added before the first event.
@@ -127,21 +133,40 @@ export class Pool<In, Out> implements AsyncDisposable {
   }
 
   // Apart, so that the usual acquire is small enough to be inlined with all that it calls.
-  async #acquireWithin(options: AcquireOptions | undefined): Promise<Lease<In, Out>> {
+  async #acquireWithin(
+    options: AcquireOptions | undefined,
+    given?: Wish<In, Out> | undefined,
+  ): Promise<Lease<In, Out>> {
     if (this.#closing !== undefined) throw this.#roster.refusals.closed(0);
     if (options !== undefined) {
       checkCall('acquire()', options, WAIT_KEYS);
       checkPriority(options.priority);
+      this.checkKey(options.key);
     }
+    const key = options?.key;
+    const wish = key === undefined ? given : { ...given, key };
     const trace = this.#tracer.trace();
-    const lease = this.#lender.lendFresh(trace);
+    const lease = this.#lender.lendFresh(trace, wish);
     if (lease !== undefined) return lease;
     try {
-      return await this.#lender.wait(options, trace);
+      return await this.#lender.wait(options, trace, wish);
     } catch (error) {
       trace?.ended();
       throw error;
     }
+  }
+
+  /** @internal The same for a caller of ours who wishes for more than users can. */
+  acquireFor(options: AcquireOptions | undefined, wish: Wish<In, Out> | undefined): Promise<Lease<In, Out>> {
+    return wish === undefined ? this.acquire(options) : this.#acquireWithin(options, wish);
+  }
+
+  /** @internal Whether a key would do anything. */
+  checkKey(key: unknown): void {
+    if (key === undefined) return;
+    if (typeof key !== 'string') throw invalidOption('key', 'be a string', key);
+    if (this.#parts.isKeyed) return;
+    throw invalidOption('key', "come with `balance: 'consistent-hash'` and several `endpoints`", key);
   }
 
   /**
@@ -317,7 +342,17 @@ export class Pool<In, Out> implements AsyncDisposable {
     const { state, waiters } = roster;
     const { counters, isSuspended, sizes } = state;
     const oldestWaitMs = waiters.oldestMs(now);
-    return counters.snapshot({ ...state.counts(waiters.size), ...sizes, oldestWaitMs, isSuspended }, now);
+    const { list } = state.members;
+    const dns = Object.freeze(this.#parts.directory.stats);
+    const endpointsOut = list.reduce((sum, { record }) => sum + (record.isIn ? 0 : 1), 0);
+    const endpoints = { endpoints: list.length, endpointsOut, dns };
+    const gauges = { ...state.counts(waiters.size), ...sizes, oldestWaitMs, isSuspended, ...endpoints };
+    return counters.snapshot(gauges, now);
+  }
+
+  /** How every endpoint fares; one with `host` or `path`. Empty while none is known. Costs an object for each. */
+  endpoints(): readonly EndpointRow[] {
+    return endpointRows(this.#roster.state.members, this.#parts.clock.now());
   }
 
   /** What every socket is doing, dialing and closing ones included. Costs an object for each. */
@@ -410,7 +445,7 @@ export class Pool<In, Out> implements AsyncDisposable {
     await this.#roster.drain();
     timer.cancel();
     await this.#roster.end();
-    this.#parts.onEnd();
+    this.#parts.directory.end();
     hold.drop();
     hold.end();
     const forced = holders.length;

@@ -16,6 +16,7 @@ import {
 import type { Announcer } from './announcer.ts';
 import { type Survey, survey } from './holders.ts';
 import type { Lease } from './lease.ts';
+import type { Wish } from './members.ts';
 import type { PoolState } from './pool-state.ts';
 import type { Trace } from './trace.ts';
 import type { Waiter, Waiters } from './waiters.ts';
@@ -35,7 +36,7 @@ export interface RefusalsParts<In, Out> {
   readonly announcer: Announcer;
   readonly state: PoolState<In, Out>;
   readonly reach: () => Reach;
-  readonly waiters: () => Waiters<Lease<In, Out>>;
+  readonly waiters: () => Waiters<Lease<In, Out>, Wish<In, Out>>;
 }
 
 /** See the file's comment. */
@@ -73,7 +74,7 @@ export class Refusals<In, Out> {
   }
 
   /** Its time is up. */
-  timeOut(waiter: Waiter<Lease<In, Out>>): void {
+  timeOut(waiter: Waiter<Lease<In, Out>, Wish<In, Out>>): void {
     const { clock, state } = this.#parts;
     state.counters.timedOut += 1;
     const holding = waiter.trace?.heldBefore() ?? [];
@@ -98,7 +99,7 @@ export class Refusals<In, Out> {
   }
 
   /** There are too many of them. */
-  shed(waiter: Waiter<Lease<In, Out>>, why: 'full' | 'overload'): void {
+  shed(waiter: Waiter<Lease<In, Out>, Wish<In, Out>>, why: 'full' | 'overload'): void {
     const { clock, state } = this.#parts;
     state.counters.refused += 1;
     const tell = (): void => {
@@ -111,7 +112,7 @@ export class Refusals<In, Out> {
   }
 
   /** No socket can be had for it. `cause`: the last dial's failure by default. */
-  fail(waiter: Waiter<Lease<In, Out>>, cause?: PulsepoolError | undefined): void {
+  fail(waiter: Waiter<Lease<In, Out>, Wish<In, Out>>, cause?: PulsepoolError | undefined): void {
     const waitedMs = this.#parts.clock.now() - waiter.since;
     waiter.reject(this.#failed(waitedMs, waiter.trace, cause));
   }
@@ -152,7 +153,7 @@ export class Refusals<In, Out> {
     announcer.tell('deadlockSuspected', () => ({ holding, stack: trace.stack }), trace);
   }
 
-  #tell(waiter: Waiter<Lease<In, Out>>, error: AcquireError): void {
+  #tell(waiter: Waiter<Lease<In, Out>, Wish<In, Out>>, error: AcquireError): void {
     waiter.reject(error);
     this.#parts.announcer.tell('acquireFailed', () => ({ error }), waiter.trace);
   }

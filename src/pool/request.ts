@@ -18,6 +18,8 @@ import type { RetryBudget } from '../retry/budget.ts';
 import { decide } from '../retry/decision.ts';
 import { type BackoffBounds, fullJitterMs } from '../transport/backoff.ts';
 import type { Lease } from './lease.ts';
+import type { Wish } from './members.ts';
+import type { PoolMember } from './pool-member.ts';
 import { checkPriority } from './priority.ts';
 import type { WaitOptions } from './waiters.ts';
 
@@ -34,11 +36,18 @@ export interface RequestOptions {
    * then it is repeated only when nothing was sent.
    */
   readonly idempotent?: boolean | undefined;
+  /** With `balance: 'consistent-hash'`: requests with one key go to one endpoint, as long as it serves. Default: none. */
+  readonly key?: string | undefined;
 }
 
 /** What a request needs of the pool. */
 export interface RequestParts<In, Out> {
-  readonly acquire: (options?: WaitOptions) => Promise<Lease<In, Out>>;
+  readonly acquire: (
+    options: WaitOptions | undefined,
+    wish: Wish<In, Out> | undefined,
+  ) => Promise<Lease<In, Out>>;
+  /** @throws PulsepoolError `ERR_INVALID_OPTION` for a key that would do nothing. */
+  readonly checkKey: (key: unknown) => void;
   /** Aborted when the pool begins to close: nothing is repeated any more. */
   readonly closing: AbortSignal;
   readonly endpoint: string;
@@ -52,7 +61,7 @@ export interface RequestParts<In, Out> {
 /** Runs one request without bounds of its own; the usual case, at the least cost. */
 export async function requestOnce<In, Out>(message: In, parts: RequestParts<In, Out>): Promise<Out> {
   parts.budget.deposit(parts.clock.now());
-  const lease = await parts.acquire();
+  const lease = await parts.acquire(undefined, undefined);
   try {
     const reply = await lease.request(message);
     lease.release();
@@ -61,7 +70,7 @@ export async function requestOnce<In, Out>(message: In, parts: RequestParts<In, 
     // A reply that came must not be lost to a release that failed: release() throws only on misuse.
     if (lease.isHeld) lease.release();
     if (!(error instanceof PulsepoolError && error.retryable && error.sent === 'none')) throw error;
-    return new Series(message, {}, parts).run(error);
+    return new Series(message, {}, parts, lease.member).run(error);
   }
 }
 
@@ -71,10 +80,11 @@ export async function requestWithin<In, Out>(
   options: RequestOptions,
   parts: RequestParts<In, Out>,
 ): Promise<Out> {
-  checkCall('request()', options, ['signal', 'timeoutMs', 'priority', 'idempotent']);
+  checkCall('request()', options, ['signal', 'timeoutMs', 'priority', 'idempotent', 'key']);
   checkPriority(options.priority);
+  parts.checkKey(options.key);
   parts.budget.deposit(parts.clock.now());
-  return new Series(message, options, parts).run(undefined);
+  return new Series(message, options, parts, undefined).run(undefined);
 }
 
 /** The attempts of one request, and where its time went. */
@@ -87,8 +97,16 @@ class Series<In, Out> {
   #attempts = 0;
   // The most that any attempt has sent: who pays twice must know.
   #sent: Sent = 'none';
+  // Where the last attempt failed: any other endpoint is better.
+  #avoid: PoolMember<In, Out> | undefined;
 
-  constructor(message: In, options: RequestOptions, parts: RequestParts<In, Out>) {
+  constructor(
+    message: In,
+    options: RequestOptions,
+    parts: RequestParts<In, Out>,
+    avoid: PoolMember<In, Out> | undefined,
+  ) {
+    this.#avoid = avoid;
     this.#message = message;
     this.#options = options;
     this.#parts = parts;
@@ -129,7 +147,12 @@ class Series<In, Out> {
     const startedAt = clock.now();
     let lease: Lease<In, Out>;
     try {
-      lease = await acquire({ ...this.#bounds(), priority: this.#options.priority });
+      const { key, priority } = this.#options;
+      const avoid = this.#avoid;
+      lease = await acquire(
+        { ...this.#bounds(), priority, key },
+        avoid === undefined ? undefined : { avoid },
+      );
     } catch (error) {
       this.#spent.acquireMs += clock.now() - startedAt;
       // The bound of this wait was the deadline. The clock is not asked: a real timer may fire a little early.
@@ -146,6 +169,7 @@ class Series<In, Out> {
     try {
       return await lease.request(this.#message, this.#bounds());
     } catch (error) {
+      this.#avoid = lease.member;
       this.#spent.exchangeMs += clock.now() - leasedAt;
       const isLate = error instanceof ConnectionError && error.code === 'ERR_DEADLINE';
       throw isLate ? new AbortError(this.#late(error, error.sent)) : asError(error);

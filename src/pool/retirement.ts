@@ -1,6 +1,6 @@
 /**
- * Which healthy sockets are to be replaced, and in what order: those past their lifetime, lent often enough, or
- * opened before a reset. A successor is opened first, so that the number of open sockets never dips; at `max`, where
+ * Which healthy sockets are to be replaced, and in what order: those past their lifetime, lent often enough,
+ * opened before a reset, or leading where they should not. A successor is opened first, so that the number of open sockets never dips; at `max`, where
  * there is no place for one, the old socket goes first, one after the other.
  *
  * It decides who goes; how a socket is dialed and how one ends is the roster's business.
@@ -199,6 +199,9 @@ export class Retirement<In, Out> {
   }
 }
 
+// What need not wait for a place for its successor in a full pool.
+const URGENT: ReadonlySet<StaleReason> = new Set(['reset', 'idle', 'removed', 'rebalanced']);
+
 function isUrgent<In, Out>({ isOverdue, staleBy }: Slot<In, Out>): boolean {
-  return isOverdue || staleBy === 'reset' || staleBy === 'idle';
+  return isOverdue || (staleBy !== undefined && URGENT.has(staleBy));
 }

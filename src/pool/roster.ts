@@ -19,8 +19,10 @@ import { type HookName, Hooks, type HooksParts } from './hooks.ts';
 import { IdleLimit } from './idle-limit.ts';
 import type { Lease } from './lease.ts';
 import { Lender } from './lender.ts';
-import type { Members } from './members.ts';
+import type { Members, Wish } from './members.ts';
 import { Pinger, type PingerParts } from './pinger.ts';
+import { Placement } from './placement.ts';
+import type { PoolMember } from './pool-member.ts';
 import { PoolState } from './pool-state.ts';
 import { Readiness, type ReadyWatcher } from './readiness.ts';
 import { Refusals } from './refusals.ts';
@@ -44,7 +46,9 @@ export interface RosterParts<In, Out> extends DialsParts<In, Out>, PingerParts, 
   readonly leakAfterMs: number;
   readonly members: Members<In, Out>;
   /** A dial has failed, or a socket was lost: the addresses may have changed. */
-  readonly onTrouble: () => void;
+  readonly onTrouble: (member: PoolMember<In, Out> | undefined) => void;
+  /** There are sockets, or dials, or none any more. */
+  readonly onInUse: (isInUse: boolean) => void;
   /** Shared with the requests of a client: dials and pings after a failure take from it, and are never refused. */
   readonly budget: RetryBudget;
   readonly clock: Clock;
@@ -55,7 +59,7 @@ export interface RosterParts<In, Out> extends DialsParts<In, Out>, PingerParts, 
 /** See the file's comment. */
 export class Roster<In, Out> implements SlotKeeper<In, Out> {
   readonly state: PoolState<In, Out>;
-  readonly waiters: Waiters<Lease<In, Out>>;
+  readonly waiters: Waiters<Lease<In, Out>, Wish<In, Out>>;
   readonly dials: Dials<In, Out>;
   readonly lender: Lender<In, Out>;
   readonly refusals: Refusals<In, Out>;
@@ -71,6 +75,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
   readonly #holders: Holders<In, Out>;
   readonly #renewal: Renewal = new Renewal();
   readonly #retirement: Retirement<In, Out>;
+  readonly #placement: Placement<In, Out>;
   readonly #upkeep: Upkeep<In, Out>;
   readonly #idleLimit: IdleLimit = new IdleLimit();
   readonly #bornAt: number;
@@ -123,7 +128,10 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     this.#holders = new Holders(parts.leakAfterMs, announcer, counters, clock, (slot) => this.#onLost(slot));
     this.#pinger = new Pinger(parts, counters, announcer, {
       withdraw: (slot) => this.#withdraw(slot),
-      restore: (slot) => this.lender.onChecked(slot),
+      restore: (slot) => {
+        if (slot.member !== undefined) parts.members.onPong(slot.member, clock.now());
+        this.lender.onChecked(slot);
+      },
       onDoubt: () => this.lender.serve(),
       // One that died in silence: those that rest beside it may have lost the same server.
       onDeath: () => this.#suspectAll(),
@@ -160,15 +168,22 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
       wanted: () => this.#wanted(),
       onOpened: (slot, connection, dialMs) => this.#onOpened(slot, connection, dialMs),
       onNotOpened: (slot, error) => this.#onNotOpened(slot, error),
-      onDialFailed: (error, member, failures, backoffMs) => {
+      onSlow: () => this.serve(),
+      onDialFailed: (error, member, startedAt, backoffMs) => {
         counters.dialFailed += 1;
         // One more is to come, at the expense of what requests may repeat.
         parts.budget.withdraw(clock.now());
+        const { failures } = member.backoff;
         announcer.tell('dialFailed', () => ({ endpoint: member.name, error, failures, backoffMs }));
-        parts.members.onDialFailed(member, error, clock.now());
-        parts.onTrouble();
+        parts.members.onDialFailed(member, error, startedAt, clock.now());
+        parts.onTrouble(member);
       },
     });
+    parts.members.owner = {
+      onMissing: (member) => this.#onMissing(member),
+      onTurned: () => this.#repin(),
+      wantedAnywhere: () => this.#wantedAnywhere(),
+    };
     this.#retirement = new Retirement(parts.maxConnecting, clock, {
       hasRoom: () => this.dials.hasRoom,
       isFull: () => tally.open >= state.sizes.max,
@@ -179,6 +194,14 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
       mayRest: () => state.sizes.maxIdle > 0,
       end: (slot) => this.#endHealthy(slot, slot.staleBy ?? 'lifetime'),
       onOrdered: () => this.#grow(),
+    });
+    this.#placement = new Placement(state, clock, {
+      end: (slot, reason) => this.#endHealthy(slot, reason),
+      replace: (slot, reason, perSecond) => {
+        this.#retirement.limitRate(perSecond);
+        this.#retirement.mark(slot, reason);
+      },
+      onReplaced: () => this.#retirement.step(),
     });
     this.#upkeep = new Upkeep(
       {
@@ -366,21 +389,57 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     };
   }
 
+  // ---- endpoints come and go -----------------------------------------------------------------------------
+
+  /** An endpoint is new, or well again. */
+  onJoined(): void {
+    this.#placement.rebalance();
+    this.#repin();
+    this.serve();
+  }
+
+  /** An endpoint has left, or was put out. */
+  onVacated(member: PoolMember<In, Out>, reason: 'removed' | 'ejected'): void {
+    this.#repin();
+    this.#placement.vacate(member, reason);
+    this.serve();
+  }
+
+  /** The only endpoint has these addresses from now on. */
+  onMoved(addresses: ReadonlySet<string>): void {
+    this.#placement.move(addresses);
+  }
+
+  /** The machine has another network: what used these local addresses goes, and whatever else rests must prove that it lives. */
+  onNetworkChanged(goneLocal: ReadonlySet<string>): void {
+    this.#placement.vacateLocal(goneLocal);
+    this.#suspectAll(true);
+    this.serve();
+  }
+
   // ---- a slot is born ------------------------------------------------------------------------------------
 
   /** How many dials there is a use for. */
   #wanted(): number {
+    const { members, phase, sizes, tally } = this.state;
+    if (phase !== 'serving') return 0;
+    const needed = this.#wantedAnywhere() + members.needed(this.#parts.clock.now());
+    return Math.min(needed, sizes.max - tally.open - tally.count('closing'));
+  }
+
+  /** Those that may lead to any endpoint. */
+  #wantedAnywhere(): number {
     const { phase, sizes, tally } = this.state;
     if (phase !== 'serving') return 0;
-    const { minIdle, max } = sizes;
-    const { open } = tally;
-    const unserved = Math.max(0, this.waiters.size - this.lender.borrowChecks - this.#pinger.firstPings);
-    const spare = Math.max(0, minIdle - tally.count('idle') - tally.count('checking'));
+    const { waiters } = this;
+    const waiting = waiters.size - waiters.pinned;
+    const unserved = Math.max(0, waiting - this.lender.borrowChecks - this.#pinger.firstPings);
+    const spare = Math.max(0, sizes.minIdle - tally.count('idle') - tally.count('checking'));
     const asked = unserved + spare + this.lender.wishesForNew;
-    const needed = Math.max(asked, this.#readiness.floor - open, this.#isWished ? 1 : 0);
+    const needed = Math.max(asked, this.#readiness.floor - tally.open, this.#isWished ? 1 : 0);
     const { ordered, owed } = this.#retirement;
     // Whatever one that went before its successor is missed for, that successor will do.
-    return Math.min(Math.max(needed, owed) + ordered - owed, max - open - tally.count('closing'));
+    return Math.max(needed, owed) + ordered - owed;
   }
 
   #grow(): void {
@@ -396,6 +455,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
       const slot = new Slot<In, Out>(this.#lastId, this.#renewal.generation, this, this.#pinger);
       tally.add();
       slots.add(slot);
+      if (slots.size === 1) this.#parts.onInUse(true);
       this.dials.start(slot);
     }
     if (!this.dials.hasRoom) this.#endSuspect();
@@ -428,6 +488,22 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     if (this.state.tally.count('dialing') === 0) this.#isWished = false;
   }
 
+  /** A caller was to go there: one more socket to it would be welcome, if it may rest. */
+  #onMissing(member: PoolMember<In, Out>): void {
+    if (this.state.phase !== 'serving' || this.state.sizes.maxIdle === 0) return;
+    const isProbe = member.record.state.name === 'probing';
+    // In a full pool the sweep sees to it, but for one that can't be known to be well again otherwise.
+    if (!this.dials.hasRoom && !isProbe) return;
+    member.wanted = 1;
+    if (this.dials.hasRoom) this.#grow();
+    else this.#placement.makeRoom();
+  }
+
+  /** Whoever waits for one endpoint may have to wait for another one by now. */
+  #repin(): void {
+    this.waiters.repin((wish) => this.state.members.targetOf(wish));
+  }
+
   #onOpened(slot: Slot<In, Out>, connection: Connection<In, Out>, dialMs: number): void {
     const { clock, members, random } = this.#parts;
     const { counters, isDraining, tally } = this.state;
@@ -447,6 +523,8 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     // One more is open, whatever it was opened for: an older one may go.
     this.#retirement.succeeded();
     if (this.#renewal.isOutdated(slot)) this.#outdate(slot);
+    // Its endpoint left while it was dialed.
+    if (slot.member?.isGone === true && slot.state.name === 'idle') this.#endHealthy(slot, 'removed');
     // While suspended, one that is outdated has ended already.
     if (slot.state.name !== 'idle') return;
     this.lender.offer(slot, connection);
@@ -523,7 +601,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     const { state } = slot;
     const { counters, shelf, tally } = this.state;
     let trace: Trace | undefined;
-    let waiter: Waiter<Lease<In, Out>> | undefined;
+    let waiter: Waiter<Lease<In, Out>, Wish<In, Out>> | undefined;
     this.lender.endBorrowCheck(slot);
     shelf.remove(slot);
     this.#pinger.unwatch(slot);
@@ -542,8 +620,10 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     const { clock, members } = this.#parts;
     const endpoint = this.#endpointOf(slot);
     const now = clock.now();
-    if (slot.member !== undefined) members.onLeft(slot.member, state.name === 'leased', reason, now);
-    if (error !== undefined) this.#parts.onTrouble();
+    if (slot.member !== undefined) {
+      members.onLeft(slot.member, state.name === 'leased' ? state.lentAt : undefined, reason, now);
+    }
+    if (error !== undefined) this.#parts.onTrouble(slot.member);
     const ageMs = now - connection.openedAt;
     const { id: connectionId, uses } = slot;
     this.#announcer.tell('closed', () => ({ connectionId, endpoint, reason, error, ageMs, uses }), trace);
@@ -554,6 +634,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
   #forget(slot: Slot<In, Out>): void {
     this.state.tally.move(slot, { name: 'closed' });
     this.state.slots.delete(slot);
+    if (this.state.slots.size === 0) this.#parts.onInUse(false);
     this.#hooks.ended(slot);
     this.dials.forget(slot);
     this.#renewal.forget(slot);
@@ -633,6 +714,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     this.#holders.sweep();
     // A goodbye is no reason to let callers wait.
     if (this.waiters.size > 0 && !this.dials.hasRoom) this.#hooks.cutGoodbyes();
+    this.#placement.rebalance();
     // The next rush begins with one dial again, however the last one ended.
     if (this.waiters.size === 0) this.dials.learn(false);
     this.#retirement.step();

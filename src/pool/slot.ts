@@ -8,6 +8,7 @@ import type { Beat, HeartbeatTarget } from '../heartbeat/heartbeat.ts';
 import type { CloseReason } from '../transport/close-reason.ts';
 import type { Connection, ConnectionOwner } from '../transport/connection.ts';
 import type { Lease } from './lease.ts';
+import type { Wish } from './members.ts';
 import type { PoolMember } from './pool-member.ts';
 import type { Trace } from './trace.ts';
 import type { Waiter } from './waiters.ts';
@@ -47,12 +48,14 @@ export interface LeasedState<In, Out> {
   isTold: boolean;
   /** A client of ours has it, which gives it back by itself, however long it takes. */
   isShared: boolean;
+  /** It counts as in flight at its endpoint; otherwise each of its calls does. */
+  isCounted: boolean;
   /** How many leases its length stands for in the histogram; 0 when it is not measured. */
   weight: number;
   /** Which hook has the socket now, instead of a caller. */
   hook: 'onAcquire' | 'onRelease' | undefined;
   /** For whom `onAcquire` prepares it. */
-  waiter: Waiter<Lease<In, Out>> | undefined;
+  waiter: Waiter<Lease<In, Out>, Wish<In, Out>> | undefined;
 }
 
 /**
@@ -75,7 +78,15 @@ export const SLOT_TRANSITIONS: Readonly<Record<SlotStateName, readonly SlotState
 };
 
 /** Why a healthy slot is to be replaced. */
-export type StaleReason = 'idle' | 'lifetime' | 'uses' | 'reset';
+export type StaleReason =
+  | 'idle'
+  | 'lifetime'
+  | 'uses'
+  | 'reset'
+  | 'removed'
+  | 'ejected'
+  | 'rebalanced'
+  | 'network';
 
 /** Who hears of a slot's end. */
 export interface SlotKeeper<In, Out> {
@@ -110,6 +121,8 @@ export class Slot<In, Out> implements ConnectionOwner, HeartbeatTarget {
   work: LeasedState<In, Out> | undefined;
   /** How often it was lent. It names the lease, too: only the last one may give the slot back. */
   uses = 0;
+  /** During its present lease it has been told how long a reply took. */
+  isTimed = false;
   /** Why it is to be replaced, once it is known. */
   staleBy: StaleReason | undefined;
   /** It has waited for a place for its successor for as long as it could. */
@@ -220,6 +233,7 @@ export class SlotTally {
       trace: undefined,
       isTold: false,
       isShared: false,
+      isCounted: false,
       weight: 0,
       hook: undefined,
       waiter: undefined,

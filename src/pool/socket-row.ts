@@ -6,6 +6,10 @@ import type { Slot, SlotStateName, StaleReason } from './slot.ts';
 /** What one socket is doing. Times are in ms; those of a state that it is not in are 0. */
 export interface SocketRow {
   readonly connectionId: number;
+  /** Where it leads, or its last attempt: as events name it. */
+  readonly endpoint: string;
+  /** The address at the other end; empty for a Unix socket, and before it is open. */
+  readonly address: string;
   readonly state: Exclude<SlotStateName, 'closed'>;
   /** Since it was opened; 0 while dialing. */
   readonly ageMs: number;
@@ -29,12 +33,14 @@ export interface SocketRow {
 
 /** The row of a slot; none when it has closed. */
 export function socketRow<In, Out>(slot: Slot<In, Out>, now: number): SocketRow | undefined {
-  const { beat, id: connectionId, rttMs, staleBy, state, uses } = slot;
+  const { address, beat, id: connectionId, member, rttMs, staleBy, state, uses } = slot;
   if (state.name === 'closed') return undefined;
   const connection = state.name === 'dialing' ? undefined : state.connection;
   const isResting = state.name === 'idle' || state.name === 'checking';
   return Object.freeze({
     connectionId,
+    endpoint: member?.name ?? '',
+    address,
     state: state.name,
     ageMs: since(connection?.openedAt, now),
     idleMs: isResting ? since(connection?.lastUsedAt, now) : 0,

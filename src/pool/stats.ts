@@ -2,6 +2,7 @@
  * Numbers about a pool: gauges that sum, counters that only grow, and how long things took.
  */
 import type { PoolCounts } from '../errors.ts';
+import type { NamesStats } from '../resolve/names.ts';
 import type { CloseReason } from '../transport/close-reason.ts';
 import { Demand } from './demand.ts';
 import { Histogram, type LatencyStats } from './histogram.ts';
@@ -28,6 +29,14 @@ export interface PoolStats extends PoolCounts, Sizes {
   readonly oldestWaitMs: number;
   /** `suspend()` was called, and `resume()` was not yet. */
   readonly isSuspended: boolean;
+  /** Endpoints that are known: 1 with `host` or `path`. */
+  readonly endpoints: number;
+  /** Those of them that were put out. */
+  readonly endpointsOut: number;
+  /** Times that an endpoint was put out. */
+  readonly ejected: number;
+  /** Look-ups of names: how many, how many in vain, how often an old answer had to do, and how old such a one is now. */
+  readonly dns: NamesStats;
   /** Leases handed out. */
   readonly acquired: number;
   /** Of these, how many had to wait, if only for the two turns of the event loop that check a socket which rested. */
@@ -77,6 +86,7 @@ const FEW_LEASES = 20;
 
 /** The counters behind {@link PoolStats}. */
 export class Counters {
+  ejected = 0;
   acquired = 0;
   waited = 0;
   timedOut = 0;
@@ -147,11 +157,14 @@ export class Counters {
 
   /** A frozen snapshot. */
   snapshot(
-    gauges: PoolCounts & Sizes & Pick<PoolStats, 'oldestWaitMs' | 'isSuspended'>,
+    gauges: PoolCounts &
+      Sizes &
+      Pick<PoolStats, 'oldestWaitMs' | 'isSuspended' | 'endpoints' | 'endpointsOut' | 'dns'>,
     now: number,
   ): PoolStats {
     return Object.freeze({
       ...gauges,
+      ejected: this.ejected,
       acquired: this.acquired,
       waited: this.waited,
       timedOut: this.timedOut,

@@ -19,25 +19,34 @@ export interface Bound {
   readonly timer: Timer | undefined;
 }
 
-/** Who keeps the lists. */
-export interface WaiterKeeper<T> {
-  /** Takes a waiter off its list, with all that was armed for it. */
-  leave(waiter: Waiter<T>): void;
+/** Where alone some of those who wait may be served: an endpoint. */
+export interface Pin {
+  /** How many they are. */
+  pinned: number;
 }
 
-/** One caller who waits. Settled once: whatever comes later is ignored. */
-export class Waiter<T> {
+/** Who keeps the lists. */
+export interface WaiterKeeper<T, W> {
+  /** Takes a waiter off its list, with all that was armed for it. */
+  leave(waiter: Waiter<T, W>): void;
+}
+
+/** One caller who waits. Settled once: whatever comes later is ignored. `W`: what it may wish of what it gets. */
+export class Waiter<T, W = undefined> {
   readonly since: number;
   /** How long it may wait, in ms. */
   readonly limitMs: number;
   readonly priority: number;
   readonly trace: Trace | undefined;
+  readonly wish: W | undefined;
+  /** Where alone it may be served, if that is so. */
+  pin: Pin | undefined;
   /** Sockets that were lost on their way to this caller; kept by the lender. */
   losses: Losses | undefined;
   /** Where it waits; none once it is settled. */
-  list: WaiterList<T> | undefined;
-  next: Waiter<T> | undefined;
-  previous: Waiter<T> | undefined;
+  list: WaiterList<T, W> | undefined;
+  next: Waiter<T, W> | undefined;
+  previous: Waiter<T, W> | undefined;
   /** Of those who brought a signal or a time limit of their own. */
   bound: Bound | undefined;
   readonly #resolve: (value: T) => void;
@@ -48,6 +57,8 @@ export class Waiter<T> {
     limitMs: number,
     priority: number,
     trace: Trace | undefined,
+    wish: W | undefined,
+    pin: Pin | undefined,
     resolve: (value: T) => void,
     reject: (reason: unknown) => void,
   ) {
@@ -55,6 +66,8 @@ export class Waiter<T> {
     this.limitMs = limitMs;
     this.priority = priority;
     this.trace = trace;
+    this.wish = wish;
+    this.pin = pin;
     this.#resolve = resolve;
     this.#reject = reject;
   }
@@ -75,19 +88,19 @@ export class Waiter<T> {
 }
 
 /** A linked list through the waiters themselves: no allocation. */
-export class WaiterList<T> {
-  readonly keeper: WaiterKeeper<T>;
+export class WaiterList<T, W = undefined> {
+  readonly keeper: WaiterKeeper<T, W>;
   readonly priority: number;
-  first: Waiter<T> | undefined;
-  last: Waiter<T> | undefined;
+  first: Waiter<T, W> | undefined;
+  last: Waiter<T, W> | undefined;
 
-  constructor(keeper: WaiterKeeper<T>, priority: number) {
+  constructor(keeper: WaiterKeeper<T, W>, priority: number) {
     this.keeper = keeper;
     this.priority = priority;
   }
 
   /** Adds one at the end. */
-  push(waiter: Waiter<T>): void {
+  push(waiter: Waiter<T, W>): void {
     const { last } = this;
     waiter.list = this;
     waiter.previous = last;
@@ -97,7 +110,7 @@ export class WaiterList<T> {
   }
 
   /** Adds one where it stood before: ahead of all who came later. */
-  putBack(waiter: Waiter<T>): void {
+  putBack(waiter: Waiter<T, W>): void {
     let next = this.first;
     while (next !== undefined && next.since < waiter.since) next = next.next;
     if (next === undefined) {
@@ -114,7 +127,7 @@ export class WaiterList<T> {
   }
 
   /** Takes off one that is on this list. */
-  remove(waiter: Waiter<T>): void {
+  remove(waiter: Waiter<T, W>): void {
     if (waiter.previous === undefined) this.first = waiter.next;
     else waiter.previous.next = waiter.next;
     if (waiter.next === undefined) this.last = waiter.previous;

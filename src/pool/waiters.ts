@@ -12,9 +12,9 @@
 import { onAbort } from '../abort.ts';
 import type { Clock, ProcessHold, Timer } from '../clock.ts';
 import type { Trace } from './trace.ts';
-import { Waiter, type WaiterKeeper, WaiterList } from './waiter-list.ts';
+import { type Pin, Waiter, type WaiterKeeper, WaiterList } from './waiter-list.ts';
 
-export type { Waiter } from './waiter-list.ts';
+export type { Pin, Waiter } from './waiter-list.ts';
 
 /** Bounds of one wait. */
 export interface WaitOptions {
@@ -26,6 +26,11 @@ export interface WaitOptions {
    * ever. Default: 0.
    */
   readonly priority?: number | undefined;
+  /**
+   * With `balance: 'consistent-hash'`: callers with one key get sockets to one endpoint, as long as it serves. Default:
+   * none, any endpoint will do.
+   */
+  readonly key?: string | undefined;
 }
 
 /** Bounds of every wait. */
@@ -38,11 +43,11 @@ export interface WaitBounds {
 }
 
 /** What the queue asks, and whom it tells. A waiter that comes with a call has left the queue: reject it. */
-export interface WaitHooks<T> {
+export interface WaitHooks<T, W = undefined> {
   /** Its time is up. */
-  readonly onTimeout: (waiter: Waiter<T>) => void;
+  readonly onTimeout: (waiter: Waiter<T, W>) => void;
   /** There are too many: it came last, or has waited too long. */
-  readonly onShed: (waiter: Waiter<T>, why: 'full' | 'overload') => void;
+  readonly onShed: (waiter: Waiter<T, W>, why: 'full' | 'overload') => void;
   /** One has given up, and has been rejected. */
   readonly onCancelled: () => void;
   /** One who was in the queue has left unserved: its time, its signal or overload did it. */
@@ -66,26 +71,29 @@ const LEVEL_MS = 1_000;
  * the newest of the list whose turn it is goes first, because its caller surely is still there, and whoever has waited
  * for `shedAfterMs` is refused. It ends when the queue is empty, or could be within `shedAfterMs`.
  */
-export class Waiters<T> implements WaiterKeeper<T> {
+export class Waiters<T, W = undefined> implements WaiterKeeper<T, W> {
   readonly #bounds: WaitBounds;
   readonly #clock: Clock;
   readonly #hold: ProcessHold;
-  readonly #hooks: WaitHooks<T>;
+  readonly #hooks: WaitHooks<T, W>;
   // Priority 0. Most queues have no other one.
-  readonly #usual: WaiterList<T> = new WaiterList(this, 0);
-  readonly #lists: WaiterList<T>[] = [this.#usual];
+  readonly #usual: WaiterList<T, W> = new WaiterList(this, 0);
+  readonly #lists: WaiterList<T, W>[] = [this.#usual];
   // Off the queue, and unsettled.
-  readonly #apart: WaiterList<T> = new WaiterList(this, 0);
+  readonly #apart: WaiterList<T, W> = new WaiterList(this, 0);
   #size = 0;
   // Shared by all who have the pool's own time limit.
   #timer: Timer | undefined;
   #look: Timer | undefined;
+  // Those in the queue that wish for something, and those of them that are pinned.
+  #wishing = 0;
+  #pinned = 0;
   // So many were served since then; counted while the queue stands.
   #taken = 0;
   #countedSince = 0;
   #isStanding = false;
 
-  constructor(bounds: WaitBounds, clock: Clock, hold: ProcessHold, hooks: WaitHooks<T>) {
+  constructor(bounds: WaitBounds, clock: Clock, hold: ProcessHold, hooks: WaitHooks<T, W>) {
     this.#bounds = bounds;
     this.#clock = clock;
     this.#hold = hold;
@@ -95,6 +103,16 @@ export class Waiters<T> implements WaiterKeeper<T> {
   /** How many are in the queue. */
   get size(): number {
     return this.#size;
+  }
+
+  /** How many of them wish for something. */
+  get wishing(): number {
+    return this.#wishing;
+  }
+
+  /** How many of them will have no socket but those of one endpoint. */
+  get pinned(): number {
+    return this.#pinned;
   }
 
   /** How long the one who has waited longest has been in the queue, in ms; 0 when it is empty. */
@@ -107,14 +125,21 @@ export class Waiters<T> implements WaiterKeeper<T> {
   }
 
   /** Joins the queue, or is refused at once. */
-  wait(options: WaitOptions | undefined, trace: Trace | undefined): Promise<T> {
+  wait(
+    options: WaitOptions | undefined,
+    trace: Trace | undefined,
+    wish?: W | undefined,
+    pin?: Pin | undefined,
+  ): Promise<T> {
     const since = this.#clock.now();
     return new Promise((resolve, reject) => {
-      const waiter = new Waiter<T>(
+      const waiter = new Waiter<T, W>(
         since,
         options?.timeoutMs ?? this.#bounds.acquireTimeoutMs,
         options?.priority ?? 0,
         trace,
+        wish,
+        pin,
         resolve,
         reject,
       );
@@ -129,15 +154,38 @@ export class Waiters<T> implements WaiterKeeper<T> {
         return;
       }
       this.#listOf(waiter.priority).push(waiter);
-      this.#onEntered(since);
+      this.#onEntered(waiter, since);
       if (options !== undefined) this.#bound(waiter, options);
       else if (this.#timer === undefined) this.#armShared(waiter.deadlineAt);
     });
   }
 
-  /** Takes the next one off the queue for good: resolve it before anything else happens. */
-  take(): Waiter<T> | undefined {
-    const waiter = this.#next();
+  /** In the order in which they are served, those of one priority. */
+  *inOrder(): Generator<Waiter<T, W>> {
+    for (const list of this.#lists) {
+      for (let waiter = list.first; waiter !== undefined; waiter = waiter.next) yield waiter;
+    }
+  }
+
+  /** Whether a socket of that endpoint would do for one of them. */
+  wants(at: Pin | undefined): boolean {
+    return this.#size > this.#pinned || (at !== undefined && at.pinned > 0);
+  }
+
+  /** Asks again where those who are pinned may be served. */
+  repin(find: (wish: W) => Pin | undefined): void {
+    if (this.#wishing === 0) return;
+    for (const waiter of this.inOrder()) {
+      if (waiter.wish === undefined) continue;
+      this.#count(waiter, -1);
+      waiter.pin = find(waiter.wish);
+      this.#count(waiter, 1);
+    }
+  }
+
+  /** Takes the next one for whom a socket of that endpoint will do off the queue for good: resolve it before anything else happens. */
+  take(at?: Pin | undefined): Waiter<T, W> | undefined {
+    const waiter = this.#next(at);
     if (waiter !== undefined) {
       this.#taken += 1;
       this.leave(waiter);
@@ -146,11 +194,11 @@ export class Waiters<T> implements WaiterKeeper<T> {
   }
 
   /** Called by a waiter that is settled. */
-  leave(waiter: Waiter<T>): void {
+  leave(waiter: Waiter<T, W>): void {
     const { bound, list } = waiter;
     if (list === undefined) return;
     list.remove(waiter);
-    if (list !== this.#apart) this.#onLeft();
+    if (list !== this.#apart) this.#onLeft(waiter);
     if (bound === undefined) return;
     bound.deafen?.();
     bound.timer?.cancel();
@@ -158,8 +206,8 @@ export class Waiters<T> implements WaiterKeeper<T> {
   }
 
   /** Takes the next one off the queue: to be resolved, rejected or put back. */
-  shift(): Waiter<T> | undefined {
-    const waiter = this.#next();
+  shift(at?: Pin | undefined): Waiter<T, W> | undefined {
+    const waiter = this.#next(at);
     if (waiter !== undefined) {
       this.#taken += 1;
       this.#setApart(waiter);
@@ -168,21 +216,21 @@ export class Waiters<T> implements WaiterKeeper<T> {
   }
 
   /** Whether it still waits, in the queue or apart. */
-  isWanted(waiter: Waiter<T>): boolean {
+  isWanted(waiter: Waiter<T, W>): boolean {
     return waiter.list !== undefined;
   }
 
   /** Gives its old place back to one that was taken off the queue, unless it is settled. */
-  requeue(waiter: Waiter<T>): void {
+  requeue(waiter: Waiter<T, W>): void {
     if (waiter.list !== this.#apart) return;
     this.#apart.remove(waiter);
     this.#listOf(waiter.priority).putBack(waiter);
-    this.#onEntered(this.#clock.now());
+    this.#onEntered(waiter, this.#clock.now());
   }
 
   /** Rejects everybody who waits now, in the queue or apart. */
-  rejectAll(reason: (waiter: Waiter<T>) => unknown): void {
-    const waiters: Waiter<T>[] = [];
+  rejectAll(reason: (waiter: Waiter<T, W>) => unknown): void {
+    const waiters: Waiter<T, W>[] = [];
     for (const { first } of [...this.#lists, this.#apart]) {
       for (let waiter = first; waiter !== undefined; waiter = waiter.next) waiters.push(waiter);
     }
@@ -201,7 +249,7 @@ export class Waiters<T> implements WaiterKeeper<T> {
 
   // ---- places --------------------------------------------------------------------------------------------
 
-  #listOf(priority: number): WaiterList<T> {
+  #listOf(priority: number): WaiterList<T, W> {
     if (priority === 0) return this.#usual;
     let list = this.#lists.find((one) => one.priority === priority);
     if (list === undefined) {
@@ -211,33 +259,65 @@ export class Waiters<T> implements WaiterKeeper<T> {
     return list;
   }
 
-  #next(): Waiter<T> | undefined {
+  #next(at: Pin | undefined): Waiter<T, W> | undefined {
+    if (this.#pinned > 0) return this.#nextAt(at);
+    const head = this.#head();
+    return this.#isStanding ? head?.list?.last : head;
+  }
+
+  /** Whose turn it is, wherever it may be served. */
+  #head(): Waiter<T, W> | undefined {
     let next = this.#usual.first;
     if (this.#lists.length > 1) {
       for (const { first } of this.#lists) {
         if (first !== undefined && (next === undefined || isAhead(first, next))) next = first;
       }
     }
-    return this.#isStanding ? next?.list?.last : next;
+    return next;
   }
 
-  #setApart(waiter: Waiter<T>): void {
+  /** As `#next`, with some that not every socket will do for. */
+  #nextAt(at: Pin | undefined): Waiter<T, W> | undefined {
+    const isFit = ({ pin }: Waiter<T, W>): boolean => pin === undefined || pin === at;
+    let next: Waiter<T, W> | undefined;
+    for (const { first } of this.#lists) {
+      let waiter = first;
+      while (waiter !== undefined && !isFit(waiter)) waiter = waiter.next;
+      if (waiter !== undefined && (next === undefined || isAhead(waiter, next))) next = waiter;
+    }
+    if (!this.#isStanding) return next;
+    let last = next?.list?.last;
+    while (last !== undefined && !isFit(last)) last = last.previous;
+    return last;
+  }
+
+  #setApart(waiter: Waiter<T, W>): void {
     const { list } = waiter;
     if (list === undefined || list === this.#apart) return;
     list.remove(waiter);
     this.#apart.push(waiter);
-    this.#onLeft();
+    this.#onLeft(waiter);
   }
 
-  #onEntered(now: number): void {
+  #onEntered(waiter: Waiter<T, W>, now: number): void {
     this.#size += 1;
+    if (waiter.wish !== undefined) this.#count(waiter, 1);
     if (this.#size > 1) return;
     this.#hold.take();
     this.#armLook(now + this.#bounds.shedAfterMs);
   }
 
-  #onLeft(): void {
+  /** One with a wish comes or goes. */
+  #count({ pin }: Waiter<T, W>, by: 1 | -1): void {
+    this.#wishing += by;
+    if (pin === undefined) return;
+    this.#pinned += by;
+    pin.pinned += by;
+  }
+
+  #onLeft(waiter: Waiter<T, W>): void {
     this.#size -= 1;
+    if (waiter.wish !== undefined) this.#count(waiter, -1);
     if (this.#size > 0) return;
     this.#hold.drop();
     this.#isStanding = false;
@@ -245,7 +325,7 @@ export class Waiters<T> implements WaiterKeeper<T> {
 
   // ---- signals and deadlines -----------------------------------------------------------------------------
 
-  #bound(waiter: Waiter<T>, { signal, timeoutMs }: WaitOptions): void {
+  #bound(waiter: Waiter<T, W>, { signal, timeoutMs }: WaitOptions): void {
     const deafen = signal === undefined ? undefined : onAbort(signal, () => this.#cancel(waiter, signal));
     const timer =
       timeoutMs === undefined
@@ -256,7 +336,7 @@ export class Waiters<T> implements WaiterKeeper<T> {
     if (deafen !== undefined || timer !== undefined) waiter.bound = { deafen, timer };
   }
 
-  #cancel(waiter: Waiter<T>, signal: AbortSignal): void {
+  #cancel(waiter: Waiter<T, W>, signal: AbortSignal): void {
     // Whoever hears of the same signal first may have settled it.
     if (!this.isWanted(waiter)) return;
     waiter.reject(signal.reason);
@@ -264,7 +344,7 @@ export class Waiters<T> implements WaiterKeeper<T> {
     this.#hooks.onGone();
   }
 
-  #expire(waiter: Waiter<T>): void {
+  #expire(waiter: Waiter<T, W>): void {
     if (!this.isWanted(waiter)) return;
     this.#setApart(waiter);
     this.#hooks.onTimeout(waiter);
@@ -280,7 +360,7 @@ export class Waiters<T> implements WaiterKeeper<T> {
   #expireDue(): void {
     this.#timer = undefined;
     const now = this.#clock.now();
-    const due: Waiter<T>[] = [];
+    const due: Waiter<T, W>[] = [];
     let nextAt = Number.POSITIVE_INFINITY;
     for (const list of [...this.#lists, this.#apart]) {
       for (let waiter = list.first; waiter !== undefined; waiter = waiter.next) {
@@ -322,7 +402,7 @@ export class Waiters<T> implements WaiterKeeper<T> {
       return;
     }
     if (!this.#isStanding) {
-      const lateAt = (this.#next()?.since ?? now) + shedAfterMs;
+      const lateAt = (this.#head()?.since ?? now) + shedAfterMs;
       if (now < lateAt) {
         this.#armLook(lateAt);
         return;
@@ -350,7 +430,7 @@ export class Waiters<T> implements WaiterKeeper<T> {
 
   #shedOld(now: number): void {
     const { shedAfterMs } = this.#bounds;
-    const old: Waiter<T>[] = [];
+    const old: Waiter<T, W>[] = [];
     let nextAt = now + shedAfterMs;
     for (const { first } of this.#lists) {
       for (let waiter = first; waiter !== undefined; waiter = waiter.next) {
@@ -373,7 +453,7 @@ export class Waiters<T> implements WaiterKeeper<T> {
 }
 
 /** Whether the first is served before the second, each being the head of a list. */
-function isAhead<T>(one: Waiter<T>, other: Waiter<T>): boolean {
+function isAhead<T, W>(one: Waiter<T, W>, other: Waiter<T, W>): boolean {
   const lead = other.since - other.priority * LEVEL_MS - (one.since - one.priority * LEVEL_MS);
   // At par, who has waited longer.
   return lead > 0 || (lead === 0 && one.since < other.since);

@@ -9,7 +9,7 @@ import type { Clock, Timer } from '../clock.ts';
 import { warnOf } from '../warning.ts';
 
 /** As `os.networkInterfaces`. */
-type GetInterfaces = () => NodeJS.Dict<NetworkInterfaceInfo[]>;
+export type GetInterfaces = () => NodeJS.Dict<NetworkInterfaceInfo[]>;
 
 /** What has changed. */
 export interface NetworkChange {

@@ -8,6 +8,10 @@
  * - `lifetime`: older than `maxLifetimeMs`
  * - `uses`: lent `maxUses` times
  * - `reset`: opened before `pool.reset()` was called
+ * - `removed`: its endpoint is no longer one of the pool's, or its address left DNS
+ * - `ejected`: its endpoint was put out for failing or being slow
+ * - `rebalanced`: a place was needed for a socket to another endpoint
+ * - `network`: the local address that it used has gone
  * - `heartbeat`: missed its pings, or failed the check at borrow
  * - `peer-closed`: the server ended the connection
  * - `peer-reset`: the server or the network broke it
@@ -29,6 +33,10 @@ export type CloseReason =
   | 'lifetime'
   | 'uses'
   | 'reset'
+  | 'removed'
+  | 'ejected'
+  | 'rebalanced'
+  | 'network'
   | 'heartbeat'
   | 'peer-closed'
   | 'peer-reset'

@@ -70,7 +70,7 @@ export function rigWith<In, Out>(
   const clock = new VirtualClock();
   const hold = new CountingHold();
   const owner = new RecordingOwner();
-  const peer = new FakePeer(server, client);
+  const peer = new FakePeer(server, client, 'fake');
   const socket = ownSocket ?? client;
   const connection = new Connection<In, Out>(
     7,

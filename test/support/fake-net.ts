@@ -2,8 +2,11 @@
  * A network in memory: dials are scripted, and the test holds the server's end of every socket. Streams are
  * Node's own (`duplexPair`), so backpressure, FIN and destruction behave as on a socket.
  */
+
+import type { NetworkInterfaceInfo } from 'node:os';
 import { type Duplex, duplexPair } from 'node:stream';
 import type { Surroundings } from '../../src/create-pool.ts';
+import type { Lookup } from '../../src/resolve/lookup.ts';
 import { DialError } from '../../src/transport/dial-error.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
@@ -18,6 +21,8 @@ export type DialOutcome =
 /** The server's end of one socket. */
 export class FakePeer {
   readonly stream: Duplex;
+  /** Where it was dialed: an address, or the path of a socket. */
+  readonly address: string;
   /** Everything the client has written. */
   received = '';
   isEnded = false;
@@ -25,8 +30,9 @@ export class FakePeer {
   isMute = false;
   readonly #client: Duplex;
 
-  constructor(stream: Duplex, client: Duplex) {
+  constructor(stream: Duplex, client: Duplex, address: string) {
     this.stream = stream;
+    this.address = address;
     this.#client = client;
     stream.on('data', (chunk: Buffer) => {
       this.received += chunk.toString('latin1');
@@ -92,6 +98,17 @@ export class FakeNet {
   /** What the next dials do, in order; afterwards `outcome`. */
   script: DialOutcome[] = [];
   outcome: DialOutcome = { kind: 'open' };
+  /** The same for dials to one address, which is asked first. */
+  readonly outcomes: Map<string, DialOutcome> = new Map();
+  /** Where each dial went, as `dialedAt`. */
+  readonly dialedTo: string[] = [];
+  /** The addresses of every name, unless `lookups` says otherwise. */
+  addresses: readonly string[] = ['192.0.2.1'];
+  /** What names are resolved by. */
+  lookups: readonly Lookup[] = [fakeLookup(async () => this.addresses)];
+  /** The network of the machine. */
+  localAddress = '198.51.100.7';
+  interfaces: NodeJS.Dict<NetworkInterfaceInfo[]> = {};
   /** Called for each new server end, before the client may use it. */
   onPeer: (peer: FakePeer) => void = () => undefined;
   random: () => number = () => 0.5;
@@ -107,16 +124,13 @@ export class FakeNet {
         this.hold = new CountingHold();
         return this.hold;
       },
-      makeLookups: () => [
-        {
-          name: 'fake',
-          addresses: async () => ({ addresses: [{ address: '192.0.2.1', family: 4 }], ttlMs: undefined }),
-          services: () => Promise.reject(new Error('no services')),
-        },
-      ],
-      dial: async (_options, clock, signal, adopt) => {
+      makeLookups: () => this.lookups,
+      interfaces: () => this.interfaces,
+      dial: async (options, clock, signal, adopt) => {
+        const at = options.address ?? (options.endpoint.kind === 'unix' ? options.endpoint.path : '');
         this.dialedAt.push(clock.now());
-        const outcome = this.script.shift() ?? this.outcome;
+        this.dialedTo.push(at);
+        const outcome = this.outcomes.get(at) ?? this.script.shift() ?? this.outcome;
         this.dialing += 1;
         try {
           const afterMs =
@@ -136,11 +150,11 @@ export class FakeNet {
         const [client, server] = duplexPair({ allowHalfOpen: false });
         // The server says goodbye when it wants to: a stopped one does not.
         server.allowHalfOpen = true;
-        const peer = new FakePeer(server, client);
+        const peer = new FakePeer(server, client, at);
         this.peers.push(peer);
         this.#open.push(peer);
         this.onPeer(peer);
-        return adopt(client);
+        return adopt(Object.assign(client, { localAddress: this.localAddress }));
       },
     };
   }
@@ -185,6 +199,18 @@ function refusal(retryable: boolean): DialError {
     retryable,
     hint: 'This is a test.',
   });
+}
+
+/** A resolver whose answers a test gives; it has no services. */
+export function fakeLookup(answer: (host: string) => Promise<readonly string[]>): Lookup {
+  return {
+    name: 'fake',
+    addresses: async (host) => ({
+      addresses: (await answer(host)).map((address) => ({ address, family: address.includes(':') ? 6 : 4 })),
+      ttlMs: undefined,
+    }),
+    services: () => Promise.reject(new Error('no services')),
+  };
 }
 
 /** Makes a peer answer each line with `Echo: <line>`, and `PING` with `PONG`, unless it is mute. */

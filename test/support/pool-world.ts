@@ -56,8 +56,7 @@ export function setUp(options: Options = {}, net: FakeNet = new FakeNet()): Worl
   if (worlds.every(({ world }) => world.net !== net)) net.onPeer = echoLines;
   const { clock } = net;
   const both = assemble<string, string>(net.surroundings, {
-    host: 'fake',
-    port: 1,
+    ...(options.endpoints === undefined ? { host: 'fake', port: 1 } : {}),
     codec: lines({ maxFrameBytes: 64 }),
     ...options,
   });

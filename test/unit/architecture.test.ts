@@ -57,9 +57,16 @@ describe('the import rule', () => {
     expect(offenders('retry/', /\/(pool|heartbeat|client)\/|^node:/)).toEqual([]);
   });
 
+  it('keeps resolving and balancing from knowing sockets, the pool, the client or each other', () => {
+    expect(offenders('resolve/', /\/(pool|heartbeat|client|balance|retry)\/|^node:(tls|http)/)).toEqual([]);
+    expect(offenders('balance/', /\/(pool|heartbeat|client|resolve|transport)\/|^node:/)).toEqual([]);
+  });
+
   it('keeps everything below the client from knowing it', () => {
     expect(
-      ['transport/', 'heartbeat/', 'pool/'].flatMap((folder) => offenders(folder, /\/client\//)),
+      ['transport/', 'heartbeat/', 'pool/', 'resolve/', 'balance/'].flatMap((folder) =>
+        offenders(folder, /\/client\//),
+      ),
     ).toEqual([]);
   });
 
@@ -68,12 +75,15 @@ describe('the import rule', () => {
   });
 
   it('keeps every folder from knowing the wiring', () => {
-    const wiring = /\/(options|client-options|create-pool|create-client|index)\.ts$/;
+    const wiring =
+      /\/(options|address-options|client-options|directory|route|create-pool|create-client|index)\.ts$/;
     expect([
       ...offenders('transport/', wiring),
       ...offenders('heartbeat/', wiring),
       ...offenders('pool/', wiring),
       ...offenders('retry/', wiring),
+      ...offenders('resolve/', wiring),
+      ...offenders('balance/', wiring),
       ...offenders('client/', wiring),
     ]).toEqual([]);
   });

@@ -46,18 +46,25 @@ function quoted(source: string, start: string, end: string): string[] {
   return strings(source.split(start)[1]?.split(end)[0] ?? '');
 }
 
-const methods = Object.getOwnPropertyNames(Pool.prototype).filter((name) => name !== 'constructor');
+// What is marked as internal is no part of the declarations that users get.
+const internal = [...read('src/pool/pool.ts').matchAll(/\/\*\* @internal [^\n]*\*\/\n {2}(\w+)\(/g)].map(
+  (match) => match[1],
+);
+const methods = Object.getOwnPropertyNames(Pool.prototype).filter(
+  (name) => name !== 'constructor' && !internal.includes(name),
+);
 
 const errorCodes = quoted(read('src/errors.ts'), 'export type ErrorCode =\n', ';');
 
 /** Every option in the order of the source: `heartbeat.intervalMs`, not `heartbeat`. */
 const optionKeys = quoted(optionsSource, 'const KEYS = [', ']').flatMap((key) => {
   if (key === 'heartbeat') return innerKeys(key, 'const HEARTBEAT_KEYS = [');
+  if (key === 'dns') return innerKeys(key, 'const DNS_KEYS = [', read('src/address-options.ts'));
   return key === 'retry' ? innerKeys(key, 'const RETRY_KEYS = [') : [key];
 });
 
-function innerKeys(outer: string, start: string): string[] {
-  return quoted(optionsSource, start, ']').map((key) => `${outer}.${key}`);
+function innerKeys(outer: string, start: string, source: string = optionsSource): string[] {
+  return quoted(source, start, ']').map((key) => `${outer}.${key}`);
 }
 
 /** The options of a cell, in full: "`retry.baseMs`, `.capMs`" are `retry.baseMs` and `retry.capMs`. */
@@ -76,11 +83,12 @@ const VALID: PoolOptions<string, string> = { host: 'orders.internal', port: 7_00
 /** The value of each option when only the required ones are given. */
 function defaults(): ReadonlyMap<string, unknown> {
   const resolved: ResolvedOptions<string, string> = resolveOptions(VALID);
-  const { answer, endpoint: _, heartbeat, hooks, makeCodec: __, probe, retry, sizes, ...rest } = resolved;
+  const { answer, dns, target: _, heartbeat, hooks, makeCodec: __, probe, retry, sizes, ...rest } = resolved;
   const inner = { ...heartbeat, ping: probe?.ping, isPong: probe?.isPong, answer };
   return new Map<string, unknown>([
     ...Object.entries({ ...rest, ...sizes, ...hooks }),
     ...Object.entries(inner).map(([key, value]): [string, unknown] => [`heartbeat.${key}`, value]),
+    ...Object.entries(dns).map(([key, value]): [string, unknown] => [`dns.${key}`, value]),
     ...Object.entries(retry).map(([key, value]): [string, unknown] => [`retry.${key}`, value]),
   ]);
 }
@@ -92,12 +100,15 @@ const WORDS: ReadonlyMap<string, string> = new Map([
   ['path', ''],
   ['localAddress', "the system's"],
   ['tls', 'plain'],
+  ['balance', "`'p2c'`"],
 ]);
 
 function printed(key: string, value: unknown): string {
   // It follows `max`: see the test of its own.
   if (key === 'maxIdle') return '`max`';
   if (value === undefined) return WORDS.get(key) ?? 'none';
+  if (Array.isArray(value))
+    return value.length === 0 ? 'none' : `\`[${value.map((one) => `'${one}'`).join(', ')}]\``;
   return Number.isFinite(value) ? Number(value).toLocaleString('en-US') : `\`${value}\``;
 }
 
@@ -228,13 +239,18 @@ describe('the README', () => {
   });
 
   it('names only options, methods, events, fields and codes that there are, where it says what the pool does', () => {
-    const sources = ['pool/pool', 'pool/waiters', 'pool/request', 'pool/sizes', 'events'].map((name) =>
-      read(`src/${name}.ts`),
-    );
+    const sources = [
+      'pool/pool',
+      'pool/waiters',
+      'pool/request',
+      'pool/sizes',
+      'events',
+      'address-options',
+    ].map((name) => read(`src/${name}.ts`));
     const fields = sources.flatMap((source) =>
       [...source.matchAll(/^ {2}readonly (\w+)\??:/gm)].map((match) => match[1] ?? ''),
     );
-    const words = [...optionKeys, 'heartbeat', 'retry', ...EVENT_NAMES, ...errorCodes, 'isLost'];
+    const words = [...optionKeys, 'heartbeat', 'retry', 'dns', ...EVENT_NAMES, ...errorCodes, 'isLost'];
     const rows = table('What the pool does');
     expect(rows.length).toBeGreaterThan(20);
     const unknown = rows

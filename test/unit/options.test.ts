@@ -44,7 +44,14 @@ describe('the options', () => {
       shedAfterMs: Number.POSITIVE_INFINITY,
       leakAfterMs: Number.POSITIVE_INFINITY,
       detectDeadlocks: false,
-      endpoint: { kind: 'tcp', ...{ port: 7_000 } },
+      target: { kind: 'one', endpoint: { kind: 'tcp', port: 7_000 } },
+      dns: {
+        resolvers: ['system'],
+        timeoutMs: 3_000,
+        refreshMs: 30_000,
+        maxStaleMs: 900_000,
+        fallbackAddresses: [],
+      },
     });
     expect(Object.isFrozen(resolved)).toBe(true);
     expect(resolveOptions({ ...VALID, max: 3 }).sizes.maxIdle).toBe(3);

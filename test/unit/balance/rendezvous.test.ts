@@ -90,9 +90,19 @@ describe('consistent hashing', () => {
       crew.balancer.pick(crew.now, { key: 'hot' })?.lent();
       const most = Math.max(...[...crew.balancer.members].map((member) => member.inFlight));
       inFlight.push(most);
-      expect(most).toBeLessThanOrEqual(Math.ceil((1.25 * (flights + 1)) / 10));
+      expect(most).toBeLessThanOrEqual(Math.max(4, Math.ceil((1.25 * (flights + 1)) / 10)));
     }
     expect(inFlight.at(-1)).toBe(125);
+  });
+
+  it('keeps up to four together, however few there are elsewhere', () => {
+    const crew = crewOf(10);
+    const own = crew.balancer.pick(crew.now, { key: 'hot' });
+    for (let flights = 0; flights < 4; flights += 1) {
+      expect(crew.pick({ key: 'hot' })).toBe(own?.name);
+      own?.lent();
+    }
+    expect(crew.pick({ key: 'hot' })).not.toBe(own?.name);
   });
 
   it('sends it back to its own one when that has room again', () => {

@@ -29,6 +29,7 @@ describe('a handshake under a signal that was aborted before it began', () => {
             await lease.request('AUTH');
           },
           endpoint: 'fake:1',
+          address: '',
           connectTimeoutMs: 60_000,
           clock,
         },

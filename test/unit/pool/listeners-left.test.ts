@@ -13,7 +13,7 @@ describe('a signal', () => {
       expect(getEventListeners(signal, 'abort').length).toBe(1);
       if (how === 'failed') throw new Error('no');
     };
-    const parts = { onConnect, endpoint: 'fake:1', connectTimeoutMs: 100, clock };
+    const parts = { onConnect, endpoint: 'fake:1', address: '', connectTimeoutMs: 100, clock };
     const slot = {} as Slot<string, string>;
     const done = handshake(slot, connection, 100, signal, parts);
     if (how === 'failed') await rejection(done);

@@ -30,6 +30,7 @@ function setUp(steps: { readonly acquireMs?: number; readonly exchangeMs?: numbe
     release: () => told.push('release'),
   } as unknown as Lease<string, string>;
   const parts = {
+    checkKey: () => undefined,
     acquire: () => {
       told.push('acquire');
       clock.freeze(steps.acquireMs ?? 0);

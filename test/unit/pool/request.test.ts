@@ -71,6 +71,7 @@ describe('request()', () => {
     } as unknown as Lease<string, string>;
     const parts = {
       acquire: () => Promise.resolve(lease),
+      checkKey: () => undefined,
       closing: new AbortController().signal,
       endpoint: 'fake:1',
       retry: { retries: 3, baseMs: 100, capMs: 100 },

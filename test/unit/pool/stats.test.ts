@@ -157,6 +157,34 @@ describe('the counter', () => {
         watch(world.pool.reset());
       },
     },
+    removed: {
+      options: { dns: { refreshMs: 1_000 } },
+      run: async (world) => {
+        await restFor(world, 100);
+        world.net.addresses = ['192.0.2.2'];
+        await world.pass(3_000);
+      },
+    },
+    // See endpoints.test.ts, as the next one.
+    ejected: { run: async () => undefined },
+    rebalanced: { run: async () => undefined },
+    network: {
+      run: async (world) => {
+        const { localAddress: address } = world.net;
+        const eth = {
+          address,
+          netmask: '',
+          family: 'IPv4',
+          mac: '',
+          internal: false,
+          cidr: `${address}/24`,
+        } as const;
+        world.net.interfaces = { eth0: [eth] };
+        await restFor(world, 6_000);
+        world.net.interfaces = {};
+        await world.pass(6_000);
+      },
+    },
     heartbeat: {
       options: { heartbeat: { ...HEARTBEAT, maxMissed: 1 } },
       run: async (world) => {
@@ -251,7 +279,7 @@ describe('the counter', () => {
     await world.pass(ms);
   }
 
-  it.each(Object.entries(ends).filter(([reason]) => reason !== 'leaked'))(
+  it.each(Object.entries(ends).filter(([reason]) => !['leaked', 'ejected', 'rebalanced'].includes(reason)))(
     'closedBy counts %s',
     async (reason, { options, run }) => {
       const world = setUp({ max: 1, ...options });

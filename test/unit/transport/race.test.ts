@@ -132,7 +132,9 @@ describe('a race over addresses', () => {
   });
 
   it('starts nobody after the deadline, and says how many were not tried', async () => {
-    const { clock, lane, lanes, result } = setUp(['a', 'b', 'c'], { deadlineAt: new VirtualClock().now() + 300 });
+    const { clock, lane, lanes, result } = setUp(['a', 'b', 'c'], {
+      deadlineAt: new VirtualClock().now() + 300,
+    });
     await clock.advance(400);
     expect(lanes).toHaveLength(2);
     lane(0).lose(refused('ERR_REFUSED'));

@@ -1,0 +1,64 @@
+/**
+ * One line about one endpoint of the pool, as `pool.endpoints()` lists them.
+ */
+import type { HealthName } from '../balance/health.ts';
+import type { PulsepoolError } from '../errors.ts';
+import type { Members } from './members.ts';
+import type { PoolMember } from './pool-member.ts';
+
+/** How one endpoint fares. */
+export interface EndpointRow {
+  /** As events name it: `orders:7000`, `orders/10.0.0.3:7000`, a path. */
+  readonly endpoint: string;
+  /** `ejected`: put out; `probing`: one caller finds out whether it is well again; `warming`: new or well again, and spared. */
+  readonly state: HealthName;
+  readonly tier: number;
+  readonly zone: string | undefined;
+  readonly weight: number;
+  /** Its part of new callers while nothing changes, without regard to latency and load: 0 to 1. */
+  readonly share: number;
+  /** Sockets that are open, and those of them that rest. */
+  readonly open: number;
+  readonly idle: number;
+  /** Dials under way. */
+  readonly dialing: number;
+  /** Leases held; with a client of shared sockets, calls in flight. */
+  readonly inFlight: number;
+  /** Peak EWMA of its replies, in ms; none before the first one, and with a single endpoint. */
+  readonly latencyMs: number | undefined;
+  /** How often it was put out. */
+  readonly ejections: number;
+  /** Failures since the last success. */
+  readonly failuresInRow: number;
+  /** Why the last dial to it failed, however long ago. */
+  readonly lastError: PulsepoolError | undefined;
+  /** How long it is not dialed, in ms. */
+  readonly backoffMs: number;
+}
+
+/** The rows of all endpoints. */
+export function endpointRows<In, Out>(members: Members<In, Out>, now: number): readonly EndpointRow[] {
+  return members.list.map((member) => rowOf(member, members, now));
+}
+
+function rowOf<In, Out>(member: PoolMember<In, Out>, members: Members<In, Out>, now: number): EndpointRow {
+  const { balancer } = members;
+  const { backoff, dialing, latency, name: endpoint, open, record, tier, weight, zone } = member;
+  return Object.freeze({
+    endpoint,
+    state: record.state.name,
+    tier,
+    zone,
+    weight,
+    share: balancer === undefined ? 1 : balancer.share(member, now),
+    open,
+    idle: balancer === undefined ? members.shelf.size : member.resting.length,
+    dialing,
+    inFlight: member.inFlight,
+    latencyMs: latency.ms === 0 ? undefined : latency.ms,
+    ejections: record.ejections,
+    failuresInRow: balancer === undefined ? backoff.failures : record.failuresInRow,
+    lastError: backoff.lastError,
+    backoffMs: backoff.waitMs(now),
+  });
+}
