@@ -45,8 +45,8 @@ export interface DirectoryOwner<In, Out> {
   onJoined(): void;
   /** It is no longer one of them. */
   onVacated(member: PoolMember<In, Out>, reason: 'removed'): void;
-  /** The only endpoint has these addresses from now on. */
-  onMoved(addresses: ReadonlySet<string>): void;
+  /** An endpoint that is known by its name has these addresses from now on. */
+  onMoved(member: PoolMember<In, Out>, addresses: ReadonlySet<string>): void;
   /** The machine has another network; these local addresses have gone. */
   onNetworkChanged(goneLocal: ReadonlySet<string>): void;
 }
@@ -69,7 +69,9 @@ export class Directory<In, Out> {
   #hasStarted = false;
   #lastError: unknown;
   #owner: DirectoryOwner<In, Out> | undefined;
-  #unwatch: (() => void) | undefined;
+  // How to stop watching the names of those endpoints that are known by name.
+  readonly #watches: Map<PoolMember<In, Out>, () => void> = new Map();
+  #isInUse = false;
   #isEnded = false;
 
   constructor(parts: DirectoryParts<In, Out>) {
@@ -112,17 +114,29 @@ export class Directory<In, Out> {
       this.#rest();
       return;
     }
-    if (this.#isEnded) return;
-    const { target } = this.#parts;
-    if (target.kind === 'one' && target.endpoint.kind === 'unix') return;
+    const { members, target } = this.#parts;
+    if (this.#isEnded || (target.kind === 'one' && target.endpoint.kind === 'unix')) return;
+    this.#isInUse = true;
     this.#network.start();
-    if (target.kind !== 'one' || target.endpoint.kind !== 'tcp') return;
-    const { address, host } = target.endpoint;
+    for (const member of members.list) this.#watch(member);
+  }
+
+  /** Its sockets follow its name. One with an address of its own stays there. */
+  #watch(member: PoolMember<In, Out>): void {
+    const { endpoint } = member;
+    if (!this.#isInUse || endpoint.kind === 'unix' || this.#watches.has(member)) return;
+    const { address, host } = endpoint;
     if (parseAddress(address ?? host) !== undefined) return;
-    this.#unwatch = this.#names.watch(host, ({ addresses }) => {
-      // Their name is gone: they may still serve, and nothing says where else to go.
-      if (addresses.length > 0) this.#owner?.onMoved(new Set(addresses.map((one) => one.address)));
+    const stop = this.#names.watch(host, ({ addresses }) => {
+      // Its name is gone: its sockets may still serve, and nothing says where else to go.
+      if (addresses.length > 0) this.#owner?.onMoved(member, new Set(addresses.map((one) => one.address)));
     });
+    this.#watches.set(member, stop);
+  }
+
+  #unwatch(member: PoolMember<In, Out>): void {
+    this.#watches.get(member)?.();
+    this.#watches.delete(member);
   }
 
   /** Resolves when endpoints are known. @throws DialError `ERR_DNS` or `ERR_CONNECT_TIMEOUT`; `signal.reason`. */
@@ -170,9 +184,9 @@ export class Directory<In, Out> {
   }
 
   #rest(): void {
+    this.#isInUse = false;
     this.#network.end();
-    this.#unwatch?.();
-    this.#unwatch = undefined;
+    for (const member of [...this.#watches.keys()]) this.#unwatch(member);
   }
 
   // ---- the list ------------------------------------------------------------------------------------------
@@ -254,10 +268,12 @@ export class Directory<In, Out> {
       const member = makeMember(endpointOf(found), found);
       this.#byKey.set(key, member);
       members.add(member, now);
+      this.#watch(member);
       added.push(member);
     }
     for (const [key, member] of left) {
       this.#byKey.delete(key);
+      this.#unwatch(member);
       members.remove(member, now);
     }
     if (added.length > 0 || left.size > 0) {

@@ -3,8 +3,8 @@
  */
 import type { HealthName } from '../balance/health.ts';
 import type { PulsepoolError } from '../errors.ts';
-import type { Members } from './members.ts';
 import type { PoolMember } from './pool-member.ts';
+import type { PoolState } from './pool-state.ts';
 
 /** How one endpoint fares. */
 export interface EndpointRow {
@@ -37,12 +37,12 @@ export interface EndpointRow {
 }
 
 /** The rows of all endpoints. */
-export function endpointRows<In, Out>(members: Members<In, Out>, now: number): readonly EndpointRow[] {
-  return members.list.map((member) => rowOf(member, members, now));
+export function endpointRows<In, Out>(state: PoolState<In, Out>, now: number): readonly EndpointRow[] {
+  return state.members.list.map((member) => rowOf(member, state, now));
 }
 
-function rowOf<In, Out>(member: PoolMember<In, Out>, members: Members<In, Out>, now: number): EndpointRow {
-  const { balancer } = members;
+function rowOf<In, Out>(member: PoolMember<In, Out>, state: PoolState<In, Out>, now: number): EndpointRow {
+  const { balancer } = state.members;
   const { backoff, dialing, latency, name: endpoint, open, record, tier, weight, zone } = member;
   return Object.freeze({
     endpoint,
@@ -52,9 +52,10 @@ function rowOf<In, Out>(member: PoolMember<In, Out>, members: Members<In, Out>, 
     weight,
     share: balancer === undefined ? 1 : balancer.share(member, now),
     open,
-    idle: balancer === undefined ? members.shelf.size : member.resting.length,
+    idle: balancer === undefined ? state.shelf.size : member.resting.length,
     dialing,
-    inFlight: member.inFlight,
+    // With one endpoint nothing is counted for it apart.
+    inFlight: balancer === undefined ? state.tally.count('leased') : member.inFlight,
     latencyMs: latency.ms === 0 ? undefined : latency.ms,
     ejections: record.ejections,
     failuresInRow: balancer === undefined ? backoff.failures : record.failuresInRow,

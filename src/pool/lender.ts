@@ -77,6 +77,8 @@ interface NewcomerWish<In, Out> {
 
 /** See the file's comment. */
 export class Lender<In, Out> implements LeaseHome<In, Out> {
+  /** Whether there are several endpoints to choose from, which go by how long replies take. */
+  readonly isTimed: boolean;
   readonly #owner: LenderOwner<In, Out>;
   readonly #parts: LenderParts<In, Out>;
   // Kept at hand for the warm path.
@@ -103,6 +105,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     this.#state = parts.state;
     this.#clock = parts.clock;
     this.#members = parts.state.members;
+    this.isTimed = parts.state.members.balancer !== undefined;
     this.#waiters = parts.waiters;
     this.#hooks = parts.hooks;
     this.#pinger = parts.pinger;
@@ -126,12 +129,12 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   lendFresh(trace?: Trace | undefined, wish?: Wish<In, Out> | undefined): Lease<In, Out> | undefined {
     const { phase, shelf, sizes, tally } = this.#state;
     if (this.#waiters.size > 0 || phase === 'suspended' || this.#hooks.hasOnAcquire) return undefined;
-    const slot = this.#top(wish);
+    const slot = this.isTimed ? this.#top(wish) : shelf.top;
     if (slot === undefined || slot.state.name !== 'idle') return undefined;
     const now = this.#clock.now();
     const { connection } = slot.state;
     if (now - connection.lastReadAt >= FRESH_MS && now - connection.provenAt >= FRESH_MS) {
-      this.#chosen = slot;
+      if (this.isTimed) this.#chosen = slot;
       return undefined;
     }
     shelf.remove(slot);
@@ -144,6 +147,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
 
   /** The slot that is to be lent next, still on the shelf. */
   #top(wish?: Wish<In, Out> | undefined): Slot<In, Out> | undefined {
+    if (!this.isTimed) return this.#state.shelf.top;
     const chosen = this.#chosen;
     if (chosen !== undefined) {
       this.#chosen = undefined;
@@ -339,9 +343,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   ): Lease<In, Out> {
     const { counters } = this.#state;
     slot.uses += 1;
-    slot.isTimed = false;
-    slot.member?.lent();
-    state.isCounted = true;
+    if (this.isTimed) this.#count(slot, state);
     const lease = new Lease(slot, connection, this, slot.uses);
     state.lease = lease;
     state.lentAt = now;
@@ -350,6 +352,13 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     state.weight = counters.countAcquired();
     if (slot.uses >= this.#maxUses) this.#owner.onLastUse(slot);
     return lease;
+  }
+
+  /** One more at its endpoint. */
+  #count(slot: Slot<In, Out>, state: LeasedState<In, Out>): void {
+    slot.isTimed = false;
+    state.isCounted = true;
+    slot.member?.lent();
   }
 
   #trace(slot: Slot<In, Out>, state: LeasedState<In, Out>, waitedMs: number, trace: Trace): void {
@@ -504,20 +513,20 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
       state.isTold = false;
     }
     state.lease = undefined;
-    const { member } = slot;
-    if (state.isCounted) member?.returned();
-    state.isCounted = false;
     state.isShared = false;
-    if (member === undefined || !this.isTimed) return;
+    if (this.isTimed) this.#uncount(slot, state, cameBack);
+  }
+
+  /** One less at its endpoint, and what became of it. */
+  #uncount(slot: Slot<In, Out>, state: LeasedState<In, Out>, cameBack: boolean): void {
+    const { member } = slot;
+    if (member === undefined) return;
+    if (state.isCounted) member.returned();
+    state.isCounted = false;
     const { connection } = state;
     const hasHeard = cameBack && connection.isOpen && connection.lastReadAt >= state.lentAt;
     if (slot.isTimed || !hasHeard) this.#members.forgo(member);
     else this.#members.onReply(member, undefined, this.#clock.now());
-  }
-
-  /** Whether somebody wants to know how long replies take. */
-  get isTimed(): boolean {
-    return this.#members.balancer !== undefined;
   }
 
   onReply(slot: Slot<In, Out>, latencyMs: number, now: number): void {

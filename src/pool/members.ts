@@ -213,8 +213,8 @@ export class Members<In, Out> implements DialTargets<In, Out> {
   onDialFailed(member: PoolMember<In, Out>, error: PulsepoolError, startedAt: number, now: number): void {
     this.#lastFailure = error;
     member.wanted = 0;
-    if (this.balancer === undefined || this.isUnknown(member)) return;
-    this.balancer.failed(member, 'dial', now, startedAt);
+    if (this.balancer === undefined) return;
+    if (!this.isUnknown(member)) this.balancer.failed(member, 'dial', now, startedAt);
     this.#owner.onTurned();
   }
 
@@ -267,7 +267,7 @@ export class Members<In, Out> implements DialTargets<In, Out> {
   /** The only one that will do for such a caller, if that is so. While it can't be dialed, a key goes to its next one. */
   targetOf(wish: Wish<In, Out> | undefined): PoolMember<In, Out> | undefined {
     const { balancer } = this;
-    if (wish === undefined || balancer === undefined) return undefined;
+    if (wish === undefined || balancer === undefined || this.isBlind) return undefined;
     if (wish.to !== undefined) return wish.to.isGone || wish.to.backoff.isFailing ? undefined : wish.to;
     if (wish.key === undefined) return undefined;
     const now = this.#clock.now();
@@ -318,7 +318,8 @@ function isReachable<In, Out>({ backoff }: PoolMember<In, Out>): boolean {
 
 function rankOf<In, Out>(member: PoolMember<In, Out>, share: number): number {
   // So many sockets has none: classes, in steps of a million.
-  const load = share > 0 ? Math.min((member.open + member.arriving + member.dialing) / share, 999_999) : 999_999;
+  const load =
+    share > 0 ? Math.min((member.open + member.arriving + member.dialing) / share, 999_999) : 999_999;
   if (member.needs > member.dialing) return load - 2e6;
   if (member.backoff.isFailing || member.slow > 0) return load + 2e6;
   return share > 0 ? load : load + 1e6;

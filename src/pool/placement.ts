@@ -48,11 +48,11 @@ export class Placement<In, Out> {
     }
   }
 
-  /** The only endpoint has moved: sockets to other addresses are replaced, each after its successor has opened. */
-  move(addresses: ReadonlySet<string>): void {
+  /** It has moved: its sockets to other addresses are replaced, each after its successor has opened. */
+  move(member: PoolMember<In, Out>, addresses: ReadonlySet<string>): void {
     let count = 0;
     for (const slot of this.#state.slots) {
-      if (slot.address === '' || addresses.has(slot.address) || slot.staleBy !== undefined) continue;
+      if (slot.member !== member || slot.address === '' || addresses.has(slot.address) || slot.staleBy !== undefined) continue;
       this.#owner.replace(slot, 'removed', PER_SECOND);
       count += 1;
     }

@@ -352,7 +352,7 @@ export class Pool<In, Out> implements AsyncDisposable {
 
   /** How every endpoint fares; one with `host` or `path`. Empty while none is known. Costs an object for each. */
   endpoints(): readonly EndpointRow[] {
-    return endpointRows(this.#roster.state.members, this.#parts.clock.now());
+    return endpointRows(this.#roster.state, this.#parts.clock.now());
   }
 
   /** What every socket is doing, dialing and closing ones included. Costs an object for each. */

@@ -76,6 +76,11 @@ export class Retirement<In, Out> {
     this.#everyMs = 1_000 / perSecond;
   }
 
+  /** The same, unless there is a limit already. */
+  limitRateIfNone(perSecond: number): void {
+    if (this.#everyMs === 0) this.limitRate(perSecond);
+  }
+
   /** It can't wait for a successor any longer. */
   hurry(slot: Slot<In, Out>): void {
     slot.isOverdue = true;

@@ -198,7 +198,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     this.#placement = new Placement(state, clock, {
       end: (slot, reason) => this.#endHealthy(slot, reason),
       replace: (slot, reason, perSecond) => {
-        this.#retirement.limitRate(perSecond);
+        this.#retirement.limitRateIfNone(perSecond);
         this.#retirement.mark(slot, reason);
       },
       onReplaced: () => this.#retirement.step(),
@@ -405,9 +405,9 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     this.serve();
   }
 
-  /** The only endpoint has these addresses from now on. */
-  onMoved(addresses: ReadonlySet<string>): void {
-    this.#placement.move(addresses);
+  /** An endpoint that is known by its name has these addresses from now on. */
+  onMoved(member: PoolMember<In, Out>, addresses: ReadonlySet<string>): void {
+    this.#placement.move(member, addresses);
   }
 
   /** The machine has another network: what used these local addresses goes, and whatever else rests must prove that it lives. */

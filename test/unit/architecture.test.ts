@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { HEALTH_TRANSITIONS } from '../../src/balance/health.ts';
 import { CALL_TRANSITIONS } from '../../src/client/call.ts';
 import { SLOT_TRANSITIONS } from '../../src/pool/slot.ts';
 
@@ -114,6 +115,13 @@ describe('ARCHITECTURE.md', () => {
     expect(drawn).toBe(diagramOf(CALL_TRANSITIONS, 'waiting', 'settled'));
   });
 
+  it('draws the health of an endpoint as it is', () => {
+    const drawn = /<!-- health-diagram -->\n([\s\S]*?)\n<!-- \/health-diagram -->/.exec(
+      read('ARCHITECTURE.md'),
+    )?.[1];
+    expect(drawn).toBe(diagramOf(HEALTH_TRANSITIONS, 'healthy', undefined));
+  });
+
   it('names only files that exist', () => {
     const named = [...read('ARCHITECTURE.md').matchAll(/\]\((src\/[^)]+)\)/g)].map((match) => match[1] ?? '');
     expect(named.length).toBeGreaterThan(10);
@@ -124,10 +132,10 @@ describe('ARCHITECTURE.md', () => {
 function diagramOf<Name extends string>(
   transitions: Readonly<Record<Name, readonly Name[]>>,
   first: Name,
-  last: Name,
+  last: Name | undefined,
 ): string {
   const names = Object.keys(transitions) as Name[];
   const arrows = names.flatMap((from) => transitions[from].map((to) => `  ${from} --> ${to}`));
-  const lines = [`  [*] --> ${first}`, ...arrows, `  ${last} --> [*]`];
+  const lines = [`  [*] --> ${first}`, ...arrows, ...(last === undefined ? [] : [`  ${last} --> [*]`])];
   return ['```mermaid', 'stateDiagram-v2', ...lines, '```'].join('\n');
 }

@@ -624,6 +624,21 @@ describe('a single name', () => {
   });
 });
 
+describe('a list of names', () => {
+  it('has the sockets of a name that moves replaced, and no others', async () => {
+    const net = netOf();
+    const where: Record<string, string> = { one: A, two: B };
+    net.lookups = [fakeLookup(async (host) => [where[host] ?? C])];
+    const world = setUp({ endpoints: ['one:1', 'two:1'], min: 4, max: 8, dns: { refreshMs: 1_000 } }, net);
+    await world.pass(100);
+    expect(spread(world)).toEqual({ [A]: 2, [B]: 2 });
+    where['one'] = C;
+    await world.pass(5_000);
+    expect(spread(world)).toEqual({ [B]: 2, [C]: 2 });
+    expect(world.pool.stats().closedBy).toEqual({ removed: 2 });
+  });
+});
+
 describe('a machine whose network changes', () => {
   const eth = (address: string) => [
     {

@@ -1,7 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { HEARTBEAT, setUp, take, watch } from '../../support/pool-world.ts';
 
-const NOTHING = { idleMs: 0, heldMs: 0, rttMs: 0, missed: 0, staleBy: undefined };
+const NOTHING = {
+  endpoint: 'fake:1',
+  address: '192.0.2.1',
+  idleMs: 0,
+  heldMs: 0,
+  rttMs: 0,
+  missed: 0,
+  staleBy: undefined,
+};
 
 describe('sockets()', () => {
   it('is empty before anything was opened, and after the end', async () => {
@@ -33,7 +41,7 @@ describe('sockets()', () => {
       { ...NOTHING, connectionId: 1, state: 'leased', ageMs: 150, silentMs: 50, uses: 2 },
       { ...NOTHING, connectionId: 2, state: 'leased', ageMs: 150, heldMs: 150, silentMs: 150, uses: 1 },
       { ...NOTHING, connectionId: 3, state: 'leased', ageMs: 150, heldMs: 150, silentMs: 150, uses: 1 },
-      { ...NOTHING, connectionId: 4, state: 'dialing', ageMs: 0, silentMs: 0, uses: 0 },
+      { ...NOTHING, connectionId: 4, state: 'dialing', address: '', ageMs: 0, silentMs: 0, uses: 0 },
     ]);
     expect(second?.isUsable).toBe(true);
     expect(third?.isUsable).toBe(true);
