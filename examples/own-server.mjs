@@ -20,21 +20,35 @@ export async function ownServer(serve) {
 
 /**
  * A server of the example's own, whatever HOST and PORT say. `close()` stops listening: open connections go on.
+ * `kill()` ends those as well, as when the process dies.
  *
  * @param {(socket: Socket) => void} serve what to do with each connection
  * @param {number} [atPort] where to listen; any free port when left out
- * @returns {Promise<{ host: string, port: number, close: () => void }>}
+ * @param {string} [atAddress] and at which address. Linux has all of 127.0.0.0/8; on macOS each but the first must be made:
+ *   `sudo ifconfig lo0 alias 127.0.0.2`
+ * @returns {Promise<{ host: string, port: number, close: () => void, kill: () => void }>}
  */
-export async function startServer(serve, atPort = 0) {
+export async function startServer(serve, atPort = 0, atAddress = '127.0.0.1') {
+  /** @type {Set<Socket>} */
+  const sockets = new Set();
   const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
     // A client that hangs up in the middle is no reason to die.
     socket.on('error', () => socket.destroy());
     serve(socket);
   });
-  server.listen(atPort, '127.0.0.1');
+  server.listen(atPort, atAddress);
   await once(server, 'listening');
   const { port } = /** @type {AddressInfo} */ (server.address());
-  return { host: '127.0.0.1', port, close: () => server.close() };
+  const close = () => {
+    server.close();
+  };
+  const kill = () => {
+    close();
+    for (const socket of sockets) socket.destroy();
+  };
+  return { host: atAddress, port, close, kill };
 }
 
 /**

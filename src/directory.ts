@@ -20,7 +20,7 @@ import { Names, type NamesStats } from './resolve/names.ts';
 import { type GetInterfaces, NetworkWatch } from './resolve/network-watch.ts';
 import { srvSource } from './resolve/srv-source.ts';
 import { Route } from './route.ts';
-import { dialTimeout, resolveFailed } from './transport/dial-error.ts';
+import { type DialError, dialTimeout, discoverFailed, resolveFailed } from './transport/dial-error.ts';
 import type { Endpoint } from './transport/endpoint.ts';
 
 /** What a directory is made of. */
@@ -234,11 +234,17 @@ export class Directory<In, Out> {
   }
 
   /** What the last look-up failed with, made anew: each dial has its own. */
-  #failure(): unknown {
-    return this.#lastError === undefined ? undefined : resolveFailed(this.#lastError, this.#parts.name);
+  #failure(): DialError | undefined {
+    if (this.#lastError === undefined) return undefined;
+    return (this.#isDiscovered ? discoverFailed : resolveFailed)(this.#lastError, this.#parts.name);
   }
 
-  #denied(): unknown {
+  get #isDiscovered(): boolean {
+    const { target } = this.#parts;
+    return target.kind === 'many' && target.from.kind === 'discover';
+  }
+
+  #denied(): DialError {
     const { name } = this.#parts;
     return this.#failure() ?? resolveFailed(lookupError('ENOTFOUND', `${name} was not found`), name);
   }

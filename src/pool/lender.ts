@@ -418,7 +418,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
           if (slot.state !== state || state.waiter !== waiter) return;
           state.hook = undefined;
           state.waiter = undefined;
-          if (this.#state.isSuspended) this.#waiters.requeue(waiter);
+          if (this.#state.isSuspended) this.#requeue(waiter);
           else if (this.#waiters.isWanted(waiter)) {
             this.#settle(slot, state, waiter, this.#clock.now());
             return;
@@ -466,13 +466,19 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     if (!this.#waiters.isWanted(waiter)) return;
     // Suspended: nobody fails before their deadline.
     if (this.#state.isSuspended) {
-      this.#waiters.requeue(waiter);
+      this.#requeue(waiter);
       return;
     }
     const losses = { count: (waiter.losses?.count ?? 0) + 1, error: error ?? waiter.losses?.error };
     waiter.losses = losses;
-    if (losses.count <= this.#parts.retry.retries) this.#waiters.requeue(waiter);
+    if (losses.count <= this.#parts.retry.retries) this.#requeue(waiter);
     else this.#parts.refusals.fail(waiter, losses.error);
+  }
+
+  /** While it was apart, the endpoint that it had to wait for may have begun to fail, or left. */
+  #requeue(waiter: Waiter<Lease<In, Out>, Wish<In, Out>>): void {
+    if (waiter.wish !== undefined) waiter.pin = this.#members.targetOf(waiter.wish);
+    this.#waiters.requeue(waiter);
   }
 
   // ---- a lease ends --------------------------------------------------------------------------------------

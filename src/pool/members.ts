@@ -9,7 +9,7 @@
 import type { Balancer } from '../balance/balancer.ts';
 import type { MemberPlace } from '../balance/member.ts';
 import type { Clock } from '../clock.ts';
-import type { PulsepoolError } from '../errors.ts';
+import type { ErrorCode, PulsepoolError } from '../errors.ts';
 import type { CloseReason } from '../transport/close-reason.ts';
 import type { DialTargets } from './opener.ts';
 import type { PoolMember } from './pool-member.ts';
@@ -123,6 +123,11 @@ export class Members<In, Out> implements DialTargets<In, Out> {
     return this.#lastFailure;
   }
 
+  /** All of them fail, and none is just being tried. */
+  get isOutOfReach(): boolean {
+    return this.isFailing && (this.isBlind || this.#list.every(({ dialing }) => dialing === 0));
+  }
+
   waitMs(now: number): number {
     if (this.isBlind) return this.#unknown.backoff.waitMs(now);
     let least = Number.POSITIVE_INFINITY;
@@ -156,8 +161,8 @@ export class Members<In, Out> implements DialTargets<In, Out> {
   }
 
   /**
-   * The one that is asked for, else the one with the fewest sockets for its weight; those that fail only when no other
-   * may be dialed.
+   * The one that is asked for, else the one with the fewest sockets for its weight; those that fail, or take long, only
+   * when no other may be dialed, and of them the one that was dialed longest ago: the first would hide the last.
    *
    * Invariant: as long as one of them does not fail and more is wanted than runs, there is one to be dialed. Else whoever
    * looked for one would look again at once, for ever.
@@ -171,12 +176,16 @@ export class Members<In, Out> implements DialTargets<In, Out> {
     const isFree = this.#owner.wantedAnywhere() > this.#spent();
     let best: PoolMember<In, Out> | undefined;
     let bestRank = Number.POSITIVE_INFINITY;
+    let leastOrder = Number.POSITIVE_INFINITY;
     for (const member of this.#list) {
       if (!mayDial(member, now) || !(isFree || member.needs > member.dialing)) continue;
-      const rank = rankOf(member, balancer.share(member, now));
-      if (rank >= bestRank) continue;
+      const share = balancer.share(member, now);
+      const rank = rankOf(member, share);
+      const order = rank === LAST_RANK ? member.dialedAt : loadOf(member, share);
+      if (rank > bestRank || (rank === bestRank && order >= leastOrder)) continue;
       best = member;
       bestRank = rank;
+      leastOrder = order;
     }
     return best;
   }
@@ -190,6 +199,7 @@ export class Members<In, Out> implements DialTargets<In, Out> {
 
   onDial(member: PoolMember<In, Out>): void {
     member.dialing += 1;
+    member.dialedAt = this.#clock.now();
   }
 
   onDialed(member: PoolMember<In, Out>, wasSlow: boolean, hasOpened: boolean): void {
@@ -229,11 +239,17 @@ export class Members<In, Out> implements DialTargets<In, Out> {
   }
 
   /** A socket of its has ended. `leasedAt`: since when somebody had it. */
-  onLeft(member: PoolMember<In, Out>, leasedAt: number | undefined, reason: CloseReason, now: number): void {
+  onLeft(
+    member: PoolMember<In, Out>,
+    leasedAt: number | undefined,
+    reason: CloseReason,
+    error: PulsepoolError | undefined,
+    now: number,
+  ): void {
     member.open -= 1;
     if (this.balancer === undefined) return;
     if (reason === 'heartbeat') this.balancer.failed(member, 'heartbeat', now);
-    else if (leasedAt !== undefined && ITS_FAULT.has(reason)) {
+    else if (leasedAt !== undefined && isItsFault(reason, error, now - leasedAt)) {
       this.balancer.failed(member, 'request', now, leasedAt);
     }
   }
@@ -272,7 +288,11 @@ export class Members<In, Out> implements DialTargets<In, Out> {
     if (wish.key === undefined) return undefined;
     const now = this.#clock.now();
     const { avoid, key } = wish;
-    return balancer.pick(now, { key, avoid, accept: isReachable }) ?? undefined;
+    const rightful = balancer.pick(now, { key, avoid });
+    if (rightful === undefined || isReachable(rightful)) return rightful;
+    // Where all callers have keys, nobody else would find out that it can be dialed again.
+    this.missing(rightful, now);
+    return balancer.pick(now, { key, avoid, accept: isReachable });
   }
 
   /** Somebody was to go there and there was no socket at rest. */
@@ -308,6 +328,21 @@ const ITS_FAULT: ReadonlySet<CloseReason> = new Set([
   'unsolicited',
 ]);
 
+// Limits of the pool's own, and not of a caller's.
+const OWN_LIMITS: ReadonlySet<ErrorCode | undefined> = new Set([
+  'ERR_READ_TIMEOUT',
+  'ERR_WRITE_TIMEOUT',
+  'ERR_FRAME_TIMEOUT',
+]);
+
+// A caller who gives up sooner says more about himself than about the server. As for the breaker.
+const PATIENT_MS = 1_000;
+
+function isItsFault(reason: CloseReason, error: PulsepoolError | undefined, heldMs: number): boolean {
+  if (!ITS_FAULT.has(reason)) return false;
+  return reason !== 'timeout' || OWN_LIMITS.has(error?.code) || heldMs >= PATIENT_MS;
+}
+
 function hasResting<In, Out>({ resting }: PoolMember<In, Out>): boolean {
   return resting.length > 0;
 }
@@ -316,13 +351,17 @@ function isReachable<In, Out>({ backoff }: PoolMember<In, Out>): boolean {
   return !backoff.isFailing;
 }
 
-function rankOf<In, Out>(member: PoolMember<In, Out>, share: number): number {
-  // So many sockets has none: classes, in steps of a million.
-  const load =
-    share > 0 ? Math.min((member.open + member.arriving + member.dialing) / share, 999_999) : 999_999;
-  if (member.needs > member.dialing) return load - 2e6;
-  if (member.backoff.isFailing || member.slow > 0) return load + 2e6;
-  return share > 0 ? load : load + 1e6;
+// Those that fail, or take long.
+const LAST_RANK = 3;
+
+function rankOf<In, Out>({ backoff, dialing, needs, slow }: PoolMember<In, Out>, share: number): number {
+  if (needs > dialing) return 0;
+  if (backoff.isFailing || slow > 0) return LAST_RANK;
+  return share > 0 ? 1 : 2;
+}
+
+function loadOf<In, Out>({ arriving, dialing, open }: PoolMember<In, Out>, share: number): number {
+  return share > 0 ? (open + arriving + dialing) / share : Number.MAX_VALUE;
 }
 
 /** Of its dials that may lead anywhere, those that take long. */

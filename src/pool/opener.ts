@@ -93,13 +93,21 @@ export class Opener<In, Out> {
 
   /** Opens one connection. Never rejects: generic-pool would ask again at once, for ever. */
   async open(slot: Slot<In, Out>): Promise<Opening<In, Out>> {
+    const hopeless = new Set<PoolMember<In, Out>>();
     try {
       const connection = await pRetry(() => this.#attempt(slot), {
         retries: Math.max(this.#isDown ? 0 : this.#parts.retries, this.#parts.members.size - 1),
         // The wait is the endpoint's own, in #attempt: p-retry's has no jitter once it reaches its cap.
         minTimeout: 0,
         factor: 1,
-        shouldRetry: ({ error }) => error instanceof PulsepoolError && error.retryable,
+        // What is of no use at one endpoint, such as a certificate for another name, says nothing about the others.
+        shouldRetry: ({ error }) => {
+          if (!(error instanceof PulsepoolError)) return false;
+          const { member } = slot;
+          const { members } = this.#parts;
+          if (error.retryable || member === undefined) return error.retryable;
+          return !members.isUnknown(member) && hopeless.add(member).size < members.size;
+        },
       });
       this.#isDown = false;
       return { kind: 'opened', connection };

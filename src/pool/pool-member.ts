@@ -28,6 +28,8 @@ export class PoolMember<In, Out> extends Member {
   isProbing = false;
   /** Dials under way, those that wait for a back-off not included. */
   dialing = 0;
+  /** When the last one began, in ms of the clock. */
+  dialedAt = 0;
   /** Its sockets that are open. */
   open = 0;
   /** Those of them that rest, the one that is lent next at the end. Kept by the shelf. */

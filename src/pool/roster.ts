@@ -177,6 +177,8 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
         announcer.tell('dialFailed', () => ({ endpoint: member.name, error, failures, backoffMs }));
         parts.members.onDialFailed(member, error, startedAt, clock.now());
         parts.onTrouble(member);
+        // Another endpoint has to do for those who waited for this one, and may have a socket at rest.
+        if (this.waiters.wishing > 0) this.serve();
       },
     });
     parts.members.owner = {
@@ -491,9 +493,9 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
   /** A caller was to go there: one more socket to it would be welcome, if it may rest. */
   #onMissing(member: PoolMember<In, Out>): void {
     if (this.state.phase !== 'serving' || this.state.sizes.maxIdle === 0) return;
-    const isProbe = member.record.state.name === 'probing';
+    const isInDoubt = member.record.state.name === 'probing' || member.backoff.isFailing;
     // In a full pool the sweep sees to it, but for one that can't be known to be well again otherwise.
-    if (!this.dials.hasRoom && !isProbe) return;
+    if (!this.dials.hasRoom && !isInDoubt) return;
     member.wanted = 1;
     if (this.dials.hasRoom) this.#grow();
     else this.#placement.makeRoom();
@@ -539,9 +541,13 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     this.serve();
   }
 
-  /** The dial has failed for good. Whoever has no open socket to hope for is told why, at once. */
+  /**
+   * The dial has failed for good. Whoever has no open socket to hope for is told why, at once, unless another endpoint is
+   * just being tried, or will be.
+   */
   #onOutOfReach(error: PulsepoolError): void {
-    if (this.state.isSuspended) return;
+    const { isSuspended, members } = this.state;
+    if (isSuspended || (members.size > 1 && !members.isOutOfReach)) return;
     this.#readiness.fail(error);
     this.#retirement.giveUp();
     this.lender.failNew(() => this.refusals.unopened());
@@ -621,7 +627,8 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     const endpoint = this.#endpointOf(slot);
     const now = clock.now();
     if (slot.member !== undefined) {
-      members.onLeft(slot.member, state.name === 'leased' ? state.lentAt : undefined, reason, now);
+      const leasedAt = state.name === 'leased' ? state.lentAt : undefined;
+      members.onLeft(slot.member, leasedAt, reason, error, now);
     }
     if (error !== undefined) this.#parts.onTrouble(slot.member);
     const ageMs = now - connection.openedAt;

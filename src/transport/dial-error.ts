@@ -144,6 +144,19 @@ export function resolveFailed(error: unknown, endpoint: string): DialError {
   });
 }
 
+/** The user's function that finds endpoints has thrown. */
+export function discoverFailed(error: unknown, endpoint: string): DialError {
+  const reason = `the function in \`endpoints\` failed, in phase dns: ${messageOf(error)}`;
+  return new DialError('ERR_DNS', `No endpoint to dial: ${reason}.`, {
+    phase: 'dns',
+    endpoint,
+    retryable: true,
+    hint: 'It is called again after a while; the last list that it gave stays. See the cause.',
+    reason,
+    cause: error,
+  });
+}
+
 /** What each resolver said. Read as found: the errors of resolving are not known here. */
 function failuresOf(error: unknown): readonly { resolver: string; error: unknown }[] {
   const failures: unknown = error instanceof Error ? Reflect.get(error, 'failures') : undefined;

@@ -337,6 +337,72 @@ describe('17-multiplexed', () => {
   });
 });
 
+describe('18-dns-failover', () => {
+  it('asks the backup, then uses the last answer, then the fallback addresses', async () => {
+    expectLines(await linesOf('18-dns-failover', OWN_SERVER), [
+      /^all is well: A says hello; the backup was asked 0 times$/,
+      /^primary dead: the backup says 127\.0\.0\.3 instead of 127\.0\.0\.2$/,
+      /^ {2}the socket to the old address was closed: removed$/,
+      /^ {2}B says hello$/,
+      /^backup dead: ERR_DNS for orders\.internal; an answer of \d+ ms ago is used on$/,
+      /^ {2}B says hello$/,
+      /^ {2}the answer in use is [5-9]\.\d s old; look-ups in vain: [1-9]\d*$/,
+      /^a new process, by its fallback addresses: B says hello$/,
+    ]);
+  });
+});
+
+describe('19-primary-and-standby', () => {
+  it('serves from the standby while the primary is dead, fails nobody, and goes back by and by', async () => {
+    const rows = await linesOf('19-primary-and-standby', OWN_SERVER);
+    expectLines(
+      rows.filter((line) => !/^[┌├└]|\(index\)/.test(line)),
+      [
+        /^all is well: [1-9]\d* done by the primary, 0 by the standby$/,
+        /'primary' │ 'healthy' │ 0 +│ '100 %' │ [1-6] +│ 0 /,
+        /'standby' │ 'healthy' │ 1 +│ '0 %' +│ 0 +│ 0 /,
+        /^ejected: primary for failures \((request|dial)\), for [4-6] s$/,
+        /^the primary is dead: 0 done by the primary, [1-9]\d* by the standby$/,
+        /'primary' │ 'ejected' │ 0 +│ '0 %' +│ 0 +│ 1 /,
+        /'standby' │ 'healthy' │ 1 +│ '100 %' │ [1-8] +│ 0 /,
+        /^restored: primary$/,
+        /^the primary is back: \d+ done by the primary, [1-9]\d* by the standby$/,
+        /'primary' │ 'warming' │ 0 +│ '1\d %' │ [1-8] +│ 1 /,
+        /'standby' │ 'healthy' │ 1 +│ '[89]\d %' │ [1-8] +│ 0 /,
+        /^a little later: [1-9]\d* done by the primary, [1-9]\d* by the standby$/,
+        /'primary' │ 'warming' │ 0 +│ '[12]\d %' │ [1-8] +│ 1 /,
+        /'standby' │ 'healthy' │ 1 +│ '[78]\d %' │ [1-8] +│ 0 /,
+        /^\d+ requests, [1-9]\d* repeated, 0 failed$/,
+      ],
+    );
+  });
+});
+
+describe('20-kubernetes-headless', () => {
+  it('uses every pod, lets one that leaves finish, and one that comes serve', async () => {
+    const rows = await linesOf('20-kubernetes-headless', OWN_SERVER);
+    const even = (pod: string): RegExp => new RegExp(`'${pod}' │ 'healthy' │ 0 +│ '33 %' │ [1-6] +│ [1-9]`);
+    expectLines(
+      rows.filter((line) => !/^[┌├└]|\(index\)/.test(line)),
+      [
+        /^endpoints: \+a \+b \+c, 3 in all$/,
+        even('a'),
+        even('b'),
+        even('c'),
+        /^endpoints: \+d -c, 3 in all$/,
+        /^long jobs finished: 6, [1-9] of them by c$/,
+        even('a'),
+        even('b'),
+        even('d'),
+        /^sockets that left with c: [1-9]; closed for other reasons: \d$/,
+        /'a' │ 'healthy' │ 0 +│ '75 %' │ \d+ +│ [1-9]\d+ /,
+        /'b' │ 'healthy' │ 0 +│ '25 %' │ \d+ +│ [1-9]\d* /,
+        /'d' │ 'healthy' │ 1 +│ '0 %' +│ 0 +│ 0 /,
+      ],
+    );
+  });
+});
+
 describe('12-request-ids', () => {
   const expected = [
     '[no request] socket 1 opened',

@@ -223,6 +223,31 @@ describe('an endpoint that fails', () => {
     expect(world.pool.stats()).toMatchObject({ ejected: 1, endpointsOut: 1, closedBy: { ejected: 5 } });
   });
 
+  it('is not put out for callers who have no patience', async () => {
+    const world = setUpThree();
+    for (let n = 0; n < 30; n++) {
+      for (const peer of world.net.openPeers) peer.isMute = true;
+      watch(world.pool.request('hello', { timeoutMs: 20 }));
+      await world.pass(30);
+    }
+    expect(world.pool.stats()).toMatchObject({ ejected: 0, closedBy: { timeout: expect.any(Number) } });
+  });
+
+  it('is put out for silence that is longer than readTimeoutMs', async () => {
+    const net = netOf();
+    const world = setUpThree({ readTimeoutMs: 100 }, net);
+    const { onPeer } = net;
+    net.onPeer = (peer) => {
+      onPeer(peer);
+      if (peer.address === A) peer.isMute = true;
+    };
+    for (let n = 0; n < 100 && world.pool.stats().ejected === 0; n++) {
+      watch(world.pool.request('hello'));
+      await world.pass(150);
+    }
+    expect(world.pool.endpoints().map(({ state }) => state)).toEqual(['ejected', 'healthy', 'healthy']);
+  });
+
   it('gets no callers while it is out, and one when that is over', async () => {
     const world = setUpThree();
     const restored: unknown[] = [];
@@ -315,7 +340,8 @@ describe('a list of endpoints that changes', () => {
     await world.now();
     feed.fail(new Error('no registry'));
     await world.pass(10);
-    expect(asked.error).toMatchObject({ code: 'ERR_ACQUIRE_FAILED', cause: { code: 'ERR_DNS' } });
+    const message = 'No endpoint to dial: the function in `endpoints` failed, in phase dns: no registry.';
+    expect(asked.error).toMatchObject({ code: 'ERR_ACQUIRE_FAILED', cause: { code: 'ERR_DNS', message } });
     expect(told).toEqual([['the discovered endpoints', 'ERR_DNS']]);
   });
 
