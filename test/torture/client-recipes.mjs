@@ -56,6 +56,13 @@ const EXCLUSIVE = [
     lends: true,
     options: { max: 6, acquireTimeoutMs: 60, maxLifetimeMs: 120, retryBudget: GENEROUS },
   },
+  {
+    name: 'over three endpoints',
+    callers: 40,
+    share: 1,
+    lends: true,
+    options: { max: 16, hedge: true, retryBudget: GENEROUS, balance: 'p2c' },
+  },
 ];
 
 /** @type {readonly ClientRecipe[]} */
@@ -95,6 +102,13 @@ const SHARED = [
     share: 1,
     lends: true,
     options: { max: 3, maxInFlight: 8, acquireTimeoutMs: 60 },
+  },
+  {
+    name: 'over three endpoints',
+    callers: 60,
+    share: 1,
+    lends: true,
+    options: { max: 9, maxInFlight: 8, hedge: true, retryBudget: GENEROUS, balance: 'round-robin' },
   },
 ];
 

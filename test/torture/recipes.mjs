@@ -38,6 +38,7 @@ export const RECIPES = [
   { name: 'scarce', callers: MOST_CALLERS, share: 0.6, options: { max: 8, acquireTimeoutMs: 60 } },
   { name: 'soon idle', callers: 16, share: 0.4, options: { min: 1, max: 32, idleTimeoutMs: 5 } },
   { name: 'without a shelf', callers: 60, share: 1, options: { max: 24, maxIdle: 0 } },
+  { name: 'over three endpoints', callers: 60, share: 1.5, options: { max: 24, balance: 'p2c' } },
   { name: 'with a narrow shelf', callers: 60, share: 1.5, options: { min: 2, max: 32, maxIdle: 2 } },
 ];
 
@@ -80,8 +81,7 @@ export function optionsFor(options, door, cert) {
   return {
     ...LIMITS,
     ...options,
-    host: '127.0.0.1',
-    port: door.port,
+    ...placeOf(options, door),
     codec: /** @type {import('pulsepool').Codec<Message, Frame>} */ (codec),
     ...(options.heartbeat === undefined
       ? {}
@@ -92,7 +92,7 @@ export function optionsFor(options, door, cert) {
             isPong: (/** @type {Frame} */ frame) => talk.isWord(frame, 'pong'),
           },
         }),
-    ...(door.tls ? { tls: { ca: cert } } : {}),
+    ...(door.tls ? { tls: { ca: cert, servername: 'localhost' } } : {}),
     ...(door.greets
       ? {
           onConnect: async (/** @type {Lease} */ lease) => {
@@ -103,4 +103,17 @@ export function optionsFor(options, door, cert) {
         }
       : {}),
   };
+}
+
+/**
+ * One endpoint, or three where one is to be chosen. They are the same door, which misbehaves at all of them.
+ *
+ * @param {Partial<Options>} options
+ * @param {Door} door
+ * @returns {Pick<Options, 'host' | 'port' | 'endpoints'>}
+ */
+function placeOf({ balance }, { port }) {
+  const address = '127.0.0.1';
+  if (balance === undefined) return { host: address, port };
+  return { endpoints: ['a', 'b', 'c'].map((host) => ({ host, port, address })) };
 }
