@@ -77,7 +77,7 @@ export interface AddressOptions {
 }
 
 /** The defaults, as the README's table prints them. */
-export const DNS_DEFAULTS = { timeoutMs: 3_000, refreshMs: 30_000, maxStaleMs: 900_000 } as const;
+const DNS_DEFAULTS = { timeoutMs: 3_000, refreshMs: 30_000, maxStaleMs: 900_000 } as const;
 
 /** The name of the resolver that the machine is set up with. */
 export const SYSTEM_RESOLVER = 'system';

@@ -45,6 +45,7 @@ export class Route {
     discard: (late: T) => void,
     deadlineAt: number = this.#parts.clock.now() + this.#parts.connectTimeoutMs,
   ): Promise<T> {
+    signal.throwIfAborted();
     const { clock, random } = this.#parts;
     if (endpoint.kind === 'unix') return attempt(undefined, deadlineAt, signal);
     const literal = parseAddress(endpoint.address ?? endpoint.host);

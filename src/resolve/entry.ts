@@ -63,12 +63,13 @@ export interface EntryOwner {
 
 /**
  * - `resting`: nothing is asked; the next look-up may be due at some time
- * - `asking`: the look-up runs; it `isLate` once callers are served what is stale without waiting for it
+ * - `asking`: the look-up runs; callers are served what is `old` without waiting for it once it has taken long, and what
+ *   was given as a `fallback` once it has taken longer
  * - `ended`: for good
  */
 export type EntryPhase =
   | { readonly name: 'resting' }
-  | { readonly name: 'asking'; readonly run: AbortController; readonly isLate: boolean }
+  | { readonly name: 'asking'; readonly run: AbortController; readonly instead: 'nothing' | 'old' | 'fallback' }
   | { readonly name: 'ended' };
 
 /** Which phase may follow which. */
@@ -86,6 +87,8 @@ export function follow(phase: EntryPhase, next: EntryPhase): EntryPhase {
 
 // RFC 8767, section 5: how long a client waits before it is given stale data.
 const RESPONSE_MS = 1_800;
+// The same for addresses that were given: there may be another resolver. A second is left for dialing, of the usual five.
+const FALLBACK_AFTER_MS = 4_000;
 // A TTL of 0 must not be taken as "ask for every call", nor one of a week as "for ever".
 const SHORTEST_TTL_MS = 5_000;
 const LONGEST_TTL_MS = 300_000;
@@ -247,11 +250,11 @@ export class Entry<Item> {
   #ask(): void {
     const { ask, clock, owner } = this.#parts;
     const run = new AbortController();
-    this.#phase = follow(this.#phase, { name: 'asking', run, isLate: false });
+    this.#phase = follow(this.#phase, { name: 'asking', run, instead: 'nothing' });
     this.#isHinted = false;
     this.#dueTimer?.cancel();
     this.#lateTimer?.cancel();
-    this.#lateTimer = clock.after(RESPONSE_MS, () => clock.turn(() => this.#late(run)));
+    this.#lateTimer = clock.after(RESPONSE_MS, () => clock.turn(() => this.#late(run, 'old')));
     owner.onAsked();
     ask(run.signal).then(
       (outcome) => this.#settle(run, outcome),
@@ -260,10 +263,17 @@ export class Entry<Item> {
     );
   }
 
-  #late(run: AbortController): void {
+  #late(run: AbortController, instead: 'old' | 'fallback'): void {
     if (this.#phase.name !== 'asking' || this.#phase.run !== run) return;
-    this.#phase = follow(this.#phase, { name: 'asking', run, isLate: true });
+    this.#phase = follow(this.#phase, { name: 'asking', run, instead });
     if (this.#usable() !== undefined) this.#serveAll();
+    else if (this.#parts.fallback.length === 0) return;
+    else if (instead === 'fallback') this.#serveAll();
+    else {
+      const { clock } = this.#parts;
+      const ms = FALLBACK_AFTER_MS - RESPONSE_MS;
+      this.#lateTimer = clock.after(ms, () => clock.turn(() => this.#late(run, 'fallback')));
+    }
   }
 
   #settle(run: AbortController, outcome: Outcome<Item>): void {
@@ -348,7 +358,9 @@ export class Entry<Item> {
   /** Whether a caller who comes now waits for the look-up: not for one that is late, nor while the last was in vain. */
   #isWorthWaiting(good: Good<Item> | undefined): boolean {
     if (this.#phase.name !== 'asking') return false;
-    return good === undefined || (!this.#phase.isLate && this.#failures === 0);
+    const { instead } = this.#phase;
+    if (good !== undefined) return instead === 'nothing' && this.#failures === 0;
+    return this.#parts.fallback.length === 0 || (instead !== 'fallback' && this.#failures === 0);
   }
 
   /** The last good answer, while it is not too old. */

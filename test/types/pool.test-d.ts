@@ -41,6 +41,24 @@ describe('createPool', () => {
     expectTypeOf(createPool({ ...at, codec: () => codec })).toEqualTypeOf<Pool<Question, Answer>>();
   });
 
+  it('takes endpoints as a list, a name, SRV records, or a function that yields lists', () => {
+    const codec = lines();
+    createPool({ codec, endpoints: ['a:1', { host: 'b', port: 1, weight: 2, tier: 1, zone: 'x' }], zone: 'x' });
+    createPool({ codec, endpoints: { host: 'orders', port: 1 }, balance: 'round-robin' });
+    createPool({ codec, endpoints: { srv: '_orders._tcp' }, dns: { resolvers: ['system', '10.0.0.2'] } });
+    createPool({
+      codec,
+      async *endpoints(signal) {
+        expectTypeOf(signal).toEqualTypeOf<AbortSignal>();
+        yield ['a:1'];
+      },
+    });
+    // @ts-expect-error no such policy
+    createPool({ codec, endpoints: ['a:1', 'b:1'], balance: 'random' });
+    // @ts-expect-error a number is no endpoint
+    createPool({ codec, endpoints: [7] });
+  });
+
   it('types the heartbeat and the handshake by the codec', () => {
     createPool({
       ...at,

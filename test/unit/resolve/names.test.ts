@@ -238,7 +238,27 @@ describe('a name that no resolver knows', () => {
     expect(await world.ask()).toBe('10.1.1.1 from fallback');
     first.has(['10.0.0.1']);
     await clock.advance(500);
+    // Nobody waits for a look-up while the last one was in vain.
+    expect(await world.ask()).toBe('10.1.1.1 from fallback');
     expect(await world.ask()).toBe('10.0.0.1 from first');
+  });
+
+  it('has the fallback addresses after 4 s when no resolver has answered, and at once from then on', async () => {
+    const { clock, first, second } = setUp({ fallbackAddresses: addressesOf('10.1.1.1') });
+    first.hangs();
+    second.hangs();
+    expect(await world.ask('orders', 3_999)).toBe('waiting');
+    expect(await world.ask('orders', 10)).toBe('10.1.1.1 from fallback');
+    expect(await world.ask('orders', 0)).toBe('10.1.1.1 from fallback');
+    await clock.advance(10_000);
+    expect(await world.ask('orders', 0)).toBe('10.1.1.1 from fallback');
+  });
+
+  it('has the answer of the second resolver rather than the fallback addresses', async () => {
+    const { first, second } = setUp({ fallbackAddresses: addressesOf('10.1.1.1') });
+    first.hangs();
+    second.has(['10.0.0.2']);
+    expect(await world.ask('orders', 3_100)).toBe('10.0.0.2 from second');
   });
 });
 

@@ -248,7 +248,7 @@ describe('who watches a name while resolvers fail', () => {
 describe('the phases of a name', () => {
   const phases: Record<EntryPhase['name'], EntryPhase> = {
     resting: { name: 'resting' },
-    asking: { name: 'asking', run: new AbortController(), isLate: false },
+    asking: { name: 'asking', run: new AbortController(), instead: 'nothing' },
     ended: { name: 'ended' },
   };
 

@@ -147,11 +147,12 @@ describe('an address that failed', () => {
     expect(memory.failures).toBe(1);
   });
 
-  it('goes behind the other family too, even if its own won', () => {
+  it('goes behind all of the other family too', () => {
     const memory = new FamilyMemory();
-    memory.won(one('10.0.0.2'), NOW);
     memory.failed(one('10.0.0.1'), NOW);
-    expect(order(ip('10.0.0.1', '::1', '10.0.0.2'), memory)).toBe('10.0.0.2 ::1 10.0.0.1');
+    expect(order(ip('10.0.0.1', '::1', '::2'), memory)).toBe('::1 ::2 10.0.0.1');
+    memory.won(one('10.0.0.2'), NOW);
+    expect(order(ip('10.0.0.1', '::1', '::2'), memory)).toBe('::1 ::2 10.0.0.1');
   });
 
   it('is still tried, in turns with others that failed', () => {
