@@ -14,8 +14,10 @@ import { Subscriptions } from './client/subscriptions.ts';
 import { type ClientOptions, resolveClientOptions } from './client-options.ts';
 import { assembleParts, REAL, type Surroundings } from './create-pool.ts';
 import { Announcer } from './pool/announcer.ts';
+import type { Lease } from './pool/lease.ts';
 import type { Pool } from './pool/pool.ts';
 import type { Roster } from './pool/roster.ts';
+import type { WaitOptions } from './pool/waiters.ts';
 import { Breaker } from './retry/breaker.ts';
 import { RetryBudget } from './retry/budget.ts';
 
@@ -54,12 +56,15 @@ export function assembleClient<In, Out>(
     options.maxWaiting === Number.POSITIVE_INFINITY &&
     options.shedAfterMs === Number.POSITIVE_INFINITY &&
     options.maxUses === Number.POSITIVE_INFINITY;
+  const endpoints = roster.state.members.balancer === undefined ? undefined : roster.state.members;
   const source: LeaseSource<In, Out> = {
+    isBalanced: endpoints !== undefined,
     acquireTimeoutMs: options.acquireTimeoutMs,
     // While traces are made, the usual way makes them.
-    atOnce: () => (tracer.isOn || roster.state.isDraining ? undefined : roster.lender.lendFresh()),
+    atOnce: (wish) =>
+      tracer.isOn || roster.state.isDraining ? undefined : roster.lender.lendFresh(undefined, wish),
     // A request gives back by itself what it takes: whoever makes the next one holds nothing.
-    acquire: (bounds) => tracer.apart(() => pool.acquire(bounds)),
+    acquire: (bounds, wish) => tracer.apart(() => pool.acquireFor(bounds, wish)),
     acquireNew: async (bounds) => {
       const trace = tracer.trace();
       try {
@@ -86,6 +91,7 @@ export function assembleClient<In, Out>(
       {
         source,
         endpoint,
+        endpoints,
         maxInFlight: own.maxInFlight,
         makeFlights,
         isInOrder: own.mode === 'pipelined',
@@ -108,6 +114,7 @@ export function assembleClient<In, Out>(
       endpoint,
       retry: options.retry,
       freeTries: () => roster.state.sizes.max + 1,
+      hasOthers: () => roster.state.members.size > 1,
       budget,
       breaker,
       retryAfter: own.retryAfter,
@@ -120,7 +127,7 @@ export function assembleClient<In, Out>(
     },
     makeCarrier,
   );
-  const acquire: typeof source.acquire = (bounds) => pool.acquire(bounds);
+  const acquire = (bounds: WaitOptions | undefined): Promise<Lease<In, Out>> => pool.acquire(bounds);
   roster.onDrain.push(() => requests.close());
   const subscriptions = new Subscriptions<In, Out>({
     acquire,

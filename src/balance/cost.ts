@@ -5,8 +5,9 @@ import type { Member } from './member.ts';
 
 // Latencies within this factor of each other are equal: noise makes more of a difference between like endpoints.
 const BAND = 2;
-// As are those that differ by less, in ms: that is our own event loop.
-const NARROWEST_MS = 1;
+// As are those that differ by less, in ms: that is our own event loop, and a server that is cold. With 1 ms, one slow first
+// reply of three servers that answer at once sent nearly everybody to the other two for seconds.
+const NARROWEST_MS = 5;
 
 /** Less than 0: the first one is better; more than 0: the second one; 0: neither. */
 export function cheaper(a: Member, b: Member, now: number): number {
@@ -17,7 +18,17 @@ export function cheaper(a: Member, b: Member, now: number): number {
   // Nothing is known of a new one: it may hang, but it can't be fast.
   if (knownB > 0 && isSlower(msA, msB)) return compared(a, admitted(a, msA, msB, now), b, msB);
   if (knownA > 0 && isSlower(msB, msA)) return -compared(b, admitted(b, msB, msA, now), a, msA);
-  return a.inFlight * b.pull - b.inFlight * a.pull;
+  return lighter(a, b);
+}
+
+/**
+ * By what is in flight for its weight. It must be so before the request and with it: or of two with weights 3 and 1 the small
+ * one would get the first request as often as the large one, and with few in flight much more than its share.
+ */
+function lighter(a: Member, b: Member): number {
+  const before = a.inFlight * b.pull - b.inFlight * a.pull;
+  const after = before + b.pull - a.pull;
+  return before * after > 0 ? before : 0;
 }
 
 function isSlower(ms: number, thanMs: number): boolean {
@@ -41,7 +52,7 @@ function admitted(slow: Member, slowMs: number, fastMs: number, now: number): nu
  * Counted so that load does not matter, nobody would help a fast one that hangs.
  */
 function compared(slow: Member, slowMs: number, fast: Member, fastMs: number): number {
-  if (slowMs === fastMs) return slow.inFlight * fast.pull - fast.inFlight * slow.pull;
+  if (slowMs === fastMs) return lighter(slow, fast);
   const ratio = slowMs / fastMs;
   return ratio * ratio * ratio * (slow.inFlight + 1) * fast.pull - (fast.inFlight + 1) * slow.pull;
 }

@@ -126,13 +126,28 @@ export class Field<M extends Member> {
     if (!others.some(({ record }) => record.isWell)) return false;
     const tiers = tiersOf(this.#present);
     const own = tiers.find((tier) => tier[0]?.tier === member.tier) ?? [];
-    if (this.#isWithinBounds(own, 1)) return true;
+    if (this.#isWithinBounds(own, 1) && this.#isOutlier(member, own)) return true;
     return tiers.some(
       (tier) =>
         tier !== own &&
         isWellEnough(tier, this.#options.outliers.panicBelow) &&
         this.#isWithinBounds(tier, 0),
     );
+  }
+
+  /**
+   * When most of those that are left fail too, it is no outlier: they have more load than they can bear. To put out half of
+   * them gives the rest twice as much, and that would not end with the overload (docs/simulation.md).
+   */
+  #isOutlier(member: M, own: readonly M[]): boolean {
+    let left = 0;
+    let fine = 0;
+    for (const { record } of own) {
+      if (record === member.record || !record.isIn) continue;
+      left += 1;
+      if (!record.isFailing && record.failuresInRow === 0) fine += 1;
+    }
+    return 2 * fine >= left;
   }
 
   #latencies(): number[] {

@@ -4,6 +4,7 @@
  */
 import type { Timer } from '../clock.ts';
 import type { PulsepoolError, Sent } from '../errors.ts';
+import type { PoolMember } from '../pool/pool-member.ts';
 import type { Pass } from '../retry/breaker.ts';
 import type { EncodedFrame } from '../transport/codec.ts';
 import type { WriteMark } from '../transport/writer.ts';
@@ -30,6 +31,8 @@ export class Batch {
   mark: WriteMark | undefined;
   /** How often bytes had come on their socket before. */
   readsBefore = 0;
+  /** When they were posted, in ms, unrounded; 0 with a single endpoint. */
+  postedAt = 0;
 }
 
 /** What bounds one request. */
@@ -41,6 +44,8 @@ export interface CallBounds {
   readonly priority?: number | undefined;
   readonly idempotent?: boolean | undefined;
   readonly hedge?: boolean | undefined;
+  /** With consistent hashing: says to which endpoint it goes. */
+  readonly key?: string | undefined;
   /** Ends the wait for a socket, where no one signal of the caller's does. */
   readonly waits?: AbortController | undefined;
 }
@@ -54,7 +59,7 @@ export interface Sample {
 }
 
 /** What is known only of a call that did not succeed at once. */
-export interface Past {
+export interface Past<In, Out> {
   /** The most that any attempt has sent. */
   sent: Sent;
   /** Why earlier attempts failed. */
@@ -67,6 +72,8 @@ export interface Past {
   wasFresh: boolean;
   /** Only a socket that has served nobody will do for the present attempt. */
   mustBeFresh: boolean;
+  /** With several endpoints, where the last attempt failed: any other one is better for the next. */
+  avoid: PoolMember<In, Out> | undefined;
   /** What wakes it when it rests. */
   timer: Timer | undefined;
   acquireMs: number;
@@ -125,6 +132,8 @@ export class Call<In, Out> {
   flownAt = 0;
   /** What has it now. */
   flight: Flight | undefined;
+  /** With several endpoints, the one at which it flies, or has flown last. */
+  at: PoolMember<In, Out> | undefined;
   batch: Batch | undefined;
   /** What is to be written, until it is. */
   bytes: EncodedFrame | undefined;
@@ -132,7 +141,7 @@ export class Call<In, Out> {
   id = 0;
   /** Its pass through the breaker, while an attempt is under way. */
   pass: Pass | undefined;
-  past: Past | undefined;
+  past: Past<In, Out> | undefined;
   hedge: Hedge<In, Out> | undefined;
   /** If its time is measured. */
   sample: Sample | undefined;
@@ -181,7 +190,7 @@ export class Call<In, Out> {
 
   /** Only a socket that has served nobody will do. */
   get mustBeFresh(): boolean {
-    return this.past !== undefined && this.past.mustBeFresh;
+    return this.past?.mustBeFresh === true;
   }
 
   /** When something of it is due: its deadline, or its second try. */
@@ -190,7 +199,7 @@ export class Call<In, Out> {
   }
 
   /** What is known of its attempts before this one. */
-  remember(): Past {
+  remember(): Past<In, Out> {
     this.past ??= {
       sent: 'none',
       errors: [],
@@ -198,6 +207,7 @@ export class Call<In, Out> {
       freeTries: 0,
       wasFresh: false,
       mustBeFresh: false,
+      avoid: undefined,
       timer: undefined,
       acquireMs: 0,
       exchangeMs: 0,

@@ -4,6 +4,7 @@
  */
 import { AcquireError, type PulsepoolError } from '../errors.ts';
 import type { Lease } from '../pool/lease.ts';
+import type { Wish } from '../pool/members.ts';
 import type { WaitOptions } from '../pool/waiters.ts';
 import type { Call } from './call.ts';
 
@@ -33,9 +34,11 @@ export interface CarrierOwner<In, Out> {
 export interface LeaseSource<In, Out> {
   /** `acquireTimeoutMs` of the pool. */
   readonly acquireTimeoutMs: number;
+  /** Whether there are several endpoints, among which each call has its choice. */
+  readonly isBalanced: boolean;
   /** A lease that can be had this very moment. */
-  readonly atOnce: () => Lease<In, Out> | undefined;
-  readonly acquire: (bounds: WaitOptions | undefined) => Promise<Lease<In, Out>>;
+  readonly atOnce: (wish?: Wish<In, Out>) => Lease<In, Out> | undefined;
+  readonly acquire: (bounds: WaitOptions | undefined, wish?: Wish<In, Out>) => Promise<Lease<In, Out>>;
   /** A lease on a socket that is opened for it, if there can be one. */
   readonly acquireNew: (bounds: WaitOptions | undefined) => Promise<Lease<In, Out>>;
   /** As many sockets as the pool may have. */
@@ -62,6 +65,13 @@ export function boundsOf<In, Out>(call: Call<In, Out>, acquireTimeoutMs: number)
     return signal === undefined && priority === undefined ? undefined : { signal, priority };
   }
   return { signal, priority, timeoutMs: Math.max(0, leftMs) };
+}
+
+/** What a call would like of its endpoint; none: nothing. Asked only where there are several. */
+export function wishOf<In, Out>({ bounds, past }: Call<In, Out>): Wish<In, Out> | undefined {
+  const { key } = bounds;
+  const avoid = past?.avoid;
+  return key === undefined && avoid === undefined ? undefined : { key, avoid };
 }
 
 /** One caller's own, of an error that many are told: it says how much of the caller's message was sent, and that differs. */

@@ -2,6 +2,9 @@
  * A leased socket and the calls that fly on it: messages of one turn of the event loop leave in one write, and each
  * reply goes to its call. A call whose caller has gone keeps its place, and its reply is dropped.
  *
+ * With several endpoints each call counts at the one at the other end, from the moment it is given to the channel until
+ * its place is free again: a call whose caller has gone is still work of the server's.
+ *
  * Which call gets which channel is a carrier's business; so is giving the lease back.
  */
 import { Buffer } from 'node:buffer';
@@ -9,6 +12,7 @@ import { isUint8Array } from 'node:util/types';
 import type { Clock } from '../clock.ts';
 import { moreSent, type Sent } from '../errors.ts';
 import type { Lease } from '../pool/lease.ts';
+import type { PoolMember } from '../pool/pool-member.ts';
 import type { EncodedFrame } from '../transport/codec.ts';
 import type { Connection } from '../transport/connection.ts';
 import type { FrameSink } from '../transport/frame-sink.ts';
@@ -46,6 +50,8 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
   reserved = 0;
   /** When the oldest write was posted that nothing has come for, in ms; 0: none. */
   postedAt = 0;
+  /** Where it leads, if there are several endpoints. */
+  readonly member: PoolMember<In, Out> | undefined;
   readonly #lease: Lease<In, Out>;
   readonly #connection: Connection<In, Out>;
   readonly #clock: Clock;
@@ -60,16 +66,24 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
   readonly #turnEnd: TurnEnd;
   // Replies that nobody waits for, and that may still come.
   #abandoned = 0;
+  // Calls that count at its endpoint.
+  #counted = 0;
 
-  /** @throws ConnectionError when the connection has ended. */
+  /**
+   * `member`: where calls are counted, if they are.
+   *
+   * @throws ConnectionError when the connection has ended.
+   */
   constructor(
     lease: Lease<In, Out>,
     flights: Flights<In, Out>,
     clock: Clock,
     turnEnd: TurnEnd,
     owner: ChannelOwner<In, Out>,
+    member: PoolMember<In, Out> | undefined,
   ) {
     this.#lease = lease;
+    this.member = member;
     this.#turnEnd = turnEnd;
     this.#flights = flights;
     this.#clock = clock;
@@ -175,11 +189,13 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
       return false;
     }
     if (!this.isOpen) {
+      call.at = this.member;
       this.#owner.onEnded(this);
       this.#owner.onLost(call, this.#connection.lost(undefined, 0));
       return false;
     }
     call.fly();
+    if (this.member !== undefined) this.#count(call, this.member);
     call.flight = this;
     call.batch = undefined;
     call.bytes = encoded;
@@ -189,6 +205,24 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
     this.#unsent += 1;
     this.#unsentBytes += typeof encoded === 'string' ? encoded.length : sizeOf(encoded);
     return true;
+  }
+
+  #count(call: Call<In, Out>, member: PoolMember<In, Out>): void {
+    call.at = member;
+    this.#counted += 1;
+    member.lent();
+    member.asked(this.#clock.now());
+  }
+
+  /** So many of its calls are over at its endpoint, whatever came of them. */
+  #uncount(calls: number, now: number): void {
+    const { member } = this;
+    if (member === undefined) return;
+    for (let left = calls; left > 0; left -= 1) {
+      member.returned();
+      member.answered(now);
+    }
+    this.#counted -= calls;
   }
 
   /** Its caller has gone: its reply, if one comes, is dropped. */
@@ -241,6 +275,7 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
       if (call.state !== 'flying' || call.flight !== this) {
         this.#flights.drop(call);
         this.#abandoned -= 1;
+        if (this.member !== undefined) this.#uncount(1, this.#clock.now());
         continue;
       }
       call.batch = batch;
@@ -265,6 +300,7 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
     if (before === 0 && !this.#connection.beginAnew()) return;
     const now = this.#clock.now();
     batch.readsBefore = this.#connection.reads;
+    if (this.member !== undefined) batch.postedAt = now;
     this.dueSince ??= Math.floor(now);
     if (this.postedAt === 0) this.postedAt = Math.floor(now);
     // A stream may deliver, and end, within its own write().
@@ -296,11 +332,20 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
     // It came before the question left: it can't be the answer.
     if (call === undefined || this.#connection.sent(call.batch?.mark) === 'none') return false;
     this.#flights.landed(call);
+    if (this.member !== undefined) this.#tellTime(call);
     if (call.state === 'flying' && call.flight === this) {
       call.flight = undefined;
       this.#owner.onReply(call, frame, this.#connection.lastReadAt);
     } else this.#abandoned -= 1;
     return true;
+  }
+
+  /** However late: what nobody waits for any more says as much about the endpoint. */
+  #tellTime({ batch }: Call<In, Out>): void {
+    const now = this.#connection.lastReadAt;
+    this.#uncount(1, now);
+    // Not from when it was given to the channel: that time is rounded, and what is younger than a probe proves nothing.
+    if (batch !== undefined) this.#lease.onReply(Math.max(0, now - batch.postedAt), now);
   }
 
   onReadEnd(now: number): void {
@@ -327,6 +372,7 @@ export class Channel<In, Out> implements FrameSink<Out>, Flight, Writing {
       tell(call);
       call = behind;
     }
+    if (this.#counted > 0) this.#uncount(this.#counted, this.#clock.now());
     this.#owner.onEnded(this);
     // Last: what is sent again must not be given to this channel.
     for (const [call, error] of lost) this.#owner.onLost(call, error);

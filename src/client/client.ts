@@ -31,6 +31,11 @@ export interface ClientRequestOptions {
   readonly idempotent?: boolean | undefined;
   /** Send it a second time when it takes long, in place of the client's `hedge`. Needs `idempotent`. */
   readonly hedge?: boolean | undefined;
+  /**
+   * With `balance: 'consistent-hash'` and several `endpoints`: requests with one key go to one endpoint, as long as it
+   * serves. Default: none.
+   */
+  readonly key?: string | undefined;
 }
 
 /** What bounds a family of calls. */
@@ -66,8 +71,8 @@ export interface ClientParts<In, Out> {
   readonly end: () => void;
 }
 
-const REQUEST_KEYS = ['signal', 'timeoutMs', 'priority', 'idempotent', 'hedge'];
-const STREAM_KEYS = ['isLast', 'signal', 'timeoutMs', 'priority'];
+const REQUEST_KEYS = ['signal', 'timeoutMs', 'priority', 'idempotent', 'hedge', 'key'];
+const STREAM_KEYS = ['isLast', 'signal', 'timeoutMs', 'priority', 'key'];
 const SUBSCRIBE_KEYS = ['signal', 'onLost', 'onRestored'];
 
 /** Requests to one server; made by `createClient()`. */
@@ -109,18 +114,21 @@ export class Client<In, Out> implements AsyncDisposable {
     family: Family | undefined,
   ): Promise<Out> {
     if (this.#parts.isClosing()) throw this.#parts.refusedAsClosed();
-    if (options !== undefined) checkRequest(options);
+    if (options !== undefined) {
+      checkRequest(options);
+      this.pool.checkKey(options.key);
+    }
     family?.check();
     const timeoutMs = Math.min(
       options?.timeoutMs ?? this.#timeoutMs,
       family?.leftMs ?? Number.POSITIVE_INFINITY,
     );
     if (!(timeoutMs > 0)) throw tooLate(options?.timeoutMs ?? 0);
-    const { hedge, idempotent, priority, signal } = options ?? {};
+    const { hedge, idempotent, key, priority, signal } = options ?? {};
     const familySignal = family?.signal;
     const hasBoth = signal !== undefined && familySignal !== undefined;
     const waits = hasBoth ? new AbortController() : undefined;
-    const bounds: CallBounds = { signal, familySignal, waits, priority, idempotent, hedge };
+    const bounds: CallBounds = { signal, familySignal, waits, priority, idempotent, hedge, key };
     return this.#requests.send(message, bounds, timeoutMs);
   }
 
@@ -151,6 +159,7 @@ export class Client<In, Out> implements AsyncDisposable {
   ): ClientStream<In, Out> {
     checkCall('stream()', options, STREAM_KEYS);
     checkPriority(options.priority);
+    this.pool.checkKey(options.key);
     if (typeof options.isLast !== 'function') throw invalidOption('isLast', 'be a function', options.isLast);
     return new ClientStream(message, options, family, this.#parts.streams);
   }

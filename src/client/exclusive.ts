@@ -4,14 +4,15 @@
  *
  * Calls that only wait for a socket stand in a line of ours, for which leases are asked; the next one flies on the socket
  * whose reply has just come, since giving a lease back only to take it again is a third of what such a call costs. The
- * pool's queue, with its priorities, bounds and hooks, is not passed over: what needs it goes there by itself, and while
- * anybody else waits there, sockets go back to the pool.
+ * pool's queue, with its priorities, bounds and hooks, is not passed over: what needs it goes there by itself, as does who
+ * wishes for one endpoint or for any but one, and while anybody else waits there, sockets go back to the pool.
  */
 import type { Clock } from '../clock.ts';
 import type { PulsepoolError } from '../errors.ts';
 import type { Lease } from '../pool/lease.ts';
+import type { Wish } from '../pool/members.ts';
 import type { Call } from './call.ts';
-import { boundsOf, type Carrier, type CarrierOwner, copyOf, type LeaseSource } from './carrier.ts';
+import { boundsOf, type Carrier, type CarrierOwner, copyOf, type LeaseSource, wishOf } from './carrier.ts';
 import { Channel, type ChannelOwner } from './channel.ts';
 import { type Flights, InOrder } from './flights.ts';
 import { TurnEnd } from './turn-end.ts';
@@ -44,20 +45,21 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
   }
 
   start(call: Call<In, Out>): void {
+    const wish = this.#source.isBalanced ? wishOf(call) : undefined;
     if (!call.mustBeFresh) {
-      const lease = this.#source.atOnce();
+      const lease = this.#source.atOnce(wish);
       if (lease !== undefined) {
         this.#fly(call, lease, call.triedAt);
         return;
       }
-      if (this.#mayStand(call)) {
+      if (wish === undefined && this.#mayStand(call)) {
         this.#line.add(call);
         if (this.#flying >= this.#source.max()) this.#source.onShort(this.#line.size);
         else this.#askForLine();
         return;
       }
     }
-    this.#ask(call);
+    this.#ask(call, wish);
   }
 
   abandon(call: Call<In, Out>, why: 'aborted' | 'timeout'): void {
@@ -90,11 +92,11 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
   }
 
   /** For a call that waits by itself. */
-  #ask(call: Call<In, Out>): void {
+  #ask(call: Call<In, Out>, wish: Wish<In, Out> | undefined): void {
     const { acquire, acquireNew, acquireTimeoutMs } = this.#source;
     this.#asking += 1;
     const bounds = boundsOf(call, acquireTimeoutMs);
-    const asked = call.mustBeFresh ? acquireNew(bounds) : acquire(bounds);
+    const asked = call.mustBeFresh ? acquireNew(bounds) : acquire(bounds, wish);
     asked.then(
       (lease) => {
         this.#asking -= 1;
@@ -168,7 +170,8 @@ export class Exclusive<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Ou
     call.flownAt = at;
     this.#flying += 1;
     const flights: Flights<In, Out> = new InOrder();
-    const channel = new Channel(lease, flights, this.#clock, this.#turnEnd, this);
+    const member = this.#source.isBalanced ? lease.countsCalls() : undefined;
+    const channel = new Channel(lease, flights, this.#clock, this.#turnEnd, this, member);
     // Nobody else will write in this turn, as far as one can see.
     if (this.#flying === 1) channel.sendNow(call);
     else channel.add(call);

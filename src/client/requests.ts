@@ -30,6 +30,8 @@ export interface RequestsParts<Out> {
   readonly retry: BackoffBounds & { readonly retries: number };
   /** How often what was not sent is repeated. */
   readonly freeTries: () => number;
+  /** Whether there is more than one endpoint. */
+  readonly hasOthers: () => boolean;
   readonly budget: RetryBudget;
   readonly breaker: Breaker | undefined;
   readonly retryAfter: ((reply: Out) => number | undefined) | undefined;
@@ -316,7 +318,12 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
     const waitMs = decision.kind === 'later' ? decision.waitMs : 0;
     this.#counters.retried[decision.kind] += 1;
     announcer.tell('retried', () => ({ error, how: decision.kind, waitMs, attempts: attemptsOf(call) }));
-    past.mustBeFresh = decision.kind === 'fresh';
+    // On a socket to another endpoint, if there is one: that one tells as much.
+    past.mustBeFresh = decision.kind === 'fresh' && (call.at === undefined || !this.#parts.hasOthers());
+    // A key is to stay where it is, unless its endpoint has failed: a refusal, or a socket that was closed for its rest,
+    // says nothing of the kind.
+    const mayMove = call.bounds.key === undefined || (decision.kind === 'later' && error !== undefined);
+    past.avoid = mayMove ? call.at : undefined;
     if (decision.kind === 'again') past.freeTries += 1;
     else if (decision.kind === 'fresh') past.wasFresh = true;
     else {
@@ -371,8 +378,9 @@ export class Requests<In, Out> implements CarrierOwner<In, Out> {
       return;
     }
     const { bounds, deadlineAt, message, reject, resolve } = call;
-    const own = { priority: bounds.priority, waits: new AbortController() };
+    const own = { priority: bounds.priority, key: bounds.key, waits: new AbortController() };
     const twin = new Call<In, Out>(message, at, deadlineAt, own, resolve, reject);
+    if (call.at !== undefined) twin.remember().avoid = call.at;
     twin.hedge = { at: hedge.at, isSecond: true, twin: call, avoid: call.flight, parked: undefined };
     hedge.twin = twin;
     this.#counters.hedged += 1;
@@ -563,7 +571,7 @@ function isWait(given: unknown): boolean {
 }
 
 /** Books the time since the present attempt began, or since it was left to the second try. */
-function spend<In, Out>(call: Call<In, Out>, at: number): Past {
+function spend<In, Out>(call: Call<In, Out>, at: number): Past<In, Out> {
   const past = call.remember();
   const { hedge, state, triedAt } = call;
   const second = hedge?.parked === undefined ? undefined : hedge.twin;

@@ -3,16 +3,20 @@
  * for, because a write and a read that carry many messages cost hardly more than those that carry one. A socket that
  * takes bytes more slowly than they come, or has been silent for long while replies are due, is not fed more.
  *
+ * With several endpoints each call first goes to one of them (by-endpoint.ts), whose sockets are packed in the same way.
+ *
  * A socket is held while anything flies on it, and given back when nothing does: so it is pinged, retired and replaced
  * by the pool as any other.
  */
 import type { Clock, ProcessHold, Timer } from '../clock.ts';
 import type { PoolCounts, PulsepoolError } from '../errors.ts';
 import type { Lease } from '../pool/lease.ts';
+import type { Members } from '../pool/members.ts';
 import { type WaitBounds, type Waiter, Waiters } from '../pool/waiters.ts';
+import { ByEndpoint, Place } from './by-endpoint.ts';
 import type { Call, Flight } from './call.ts';
 import { closedError, framelessError } from './call-error.ts';
-import { boundsOf, type Carrier, type CarrierOwner, copyOf, type LeaseSource } from './carrier.ts';
+import { boundsOf, type Carrier, type CarrierOwner, copyOf, type LeaseSource, wishOf } from './carrier.ts';
 import { Channel, type ChannelOwner } from './channel.ts';
 import type { Flights } from './flights.ts';
 import { type NoRoomStory, noRoomError, tooManyError } from './no-room.ts';
@@ -22,6 +26,8 @@ import { TurnEnd } from './turn-end.ts';
 export interface SharedParts<In, Out> extends WaitBounds {
   readonly source: LeaseSource<In, Out>;
   readonly endpoint: string;
+  /** None with a single one. */
+  readonly endpoints: Members<In, Out> | undefined;
   readonly maxInFlight: number;
   readonly makeFlights: () => Flights<In, Out>;
   /** Whether a reply that is late holds up those behind it. */
@@ -49,9 +55,11 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
   #channels: Channel<In, Out>[] = [];
   // It had room when it was last looked at, in this turn or the one before.
   #current: Channel<In, Out> | undefined;
-  readonly #waiters: Waiters<Channel<In, Out>>;
+  readonly #waiters: Waiters<Channel<In, Out>, Call<In, Out>>;
   // Who must have a socket that was opened after their last one had died.
-  readonly #newcomers: Waiters<Channel<In, Out>>;
+  readonly #newcomers: Waiters<Channel<In, Out>, Call<In, Out>>;
+  // None with a single endpoint.
+  readonly #routes: ByEndpoint<In, Out> | undefined;
   // Leases that were asked for on behalf of those who wait; each is aborted when it is of no more use.
   readonly #asks: AbortController[] = [];
   // For all newcomers together: else a socket that dies under a thousand calls would have the server dialed as often.
@@ -88,6 +96,25 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
       isExhausted: () => false,
       spare: () => 0,
     });
+    this.#routes = this.#makeRoutes();
+  }
+
+  #makeRoutes(): ByEndpoint<In, Out> | undefined {
+    const { endpoints: members, maxInFlight, source } = this.#parts;
+    const balancer = members?.balancer;
+    if (members === undefined || balancer === undefined) return undefined;
+    return new ByEndpoint(
+      { source, members, balancer, waiters: this.#waiters },
+      {
+        maxInFlight,
+        isFit: (channel) => this.#isFit(channel),
+        isSilent: (channel) => this.#isSilent(channel),
+        lastResort: (channels) => (this.#isFull ? this.#leastSilent(channels) : undefined),
+        hasRoom: () => this.#channels.length + this.#asking < this.#parts.max(),
+        open: (lease) => this.#open(lease),
+        onLease: (lease) => this.#onLease(lease, this.#waiters),
+      },
+    );
   }
 
   get waiting(): number {
@@ -108,6 +135,10 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
       this.#startApart(call, call.hedge.avoid);
       return;
     }
+    if (this.#routes !== undefined) {
+      this.#startAt(call, this.#routes.find(call));
+      return;
+    }
     const current = this.#current;
     if (current !== undefined && this.#waiters.size === 0) {
       // Asked once for all calls of a turn: what makes a channel unfit seldom changes within one.
@@ -118,11 +149,18 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     }
     const channel = this.#waiters.size === 0 ? this.#find() : undefined;
     if (channel !== undefined) this.#fly(call, channel);
-    else {
-      this.#wait(call, this.#waiters);
-      this.#ask();
-      this.#armLook();
-    }
+    else this.#queue(call, undefined);
+  }
+
+  #startAt(call: Call<In, Out>, found: Channel<In, Out> | Place<In, Out> | undefined): void {
+    if (found === undefined || found instanceof Place) this.#queue(call, found);
+    else this.#fly(call, found);
+  }
+
+  #queue(call: Call<In, Out>, place: Place<In, Out> | undefined): void {
+    this.#wait(call, this.#waiters, place);
+    this.#ask();
+    this.#armLook();
   }
 
   /**
@@ -138,6 +176,7 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
 
   #lookAround(): void {
     this.#look = undefined;
+    this.#routes?.repin();
     for (const channel of [...this.#channels]) {
       const isFit = (): boolean => this.#isFit(channel) || this.#leastSilent() === channel;
       if (!channel.isGivenBack) this.#fill(channel, this.#waiters, isFit);
@@ -155,7 +194,7 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
   canHedge({ flight }: Call<In, Out>): boolean {
     if (this.#apartFrom(flight) !== undefined) return true;
     // One socket is opened at a time: it has places for many.
-    return this.#apart === 0 && this.#channels.length + this.#asks.length < this.#parts.max();
+    return this.#apart === 0 && this.#channels.length + this.#asking < this.#parts.max();
   }
 
   #apartFrom(avoid: Flight | undefined): Channel<In, Out> | undefined {
@@ -179,7 +218,7 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
         return channel;
       }
     }
-    if (this.#channels.length >= this.#parts.max()) return this.#leastSilent();
+    if (this.#isFull) return this.#leastSilent();
     const lease = source.atOnce();
     return lease === undefined ? undefined : this.#open(lease);
   }
@@ -189,26 +228,43 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     // Most of its places are taken by replies that nobody waits for and that do not come: it is left to run dry.
     if (channel.abandoned * 2 > this.#parts.maxInFlight) return false;
     if (this.#isOwed(channel)) return false;
-    return channel.silentMs(this.#parts.clock.now()) <= this.#slowMs();
+    return !this.#isSilent(channel);
+  }
+
+  get #isFull(): boolean {
+    return this.#channels.length >= this.#parts.max();
+  }
+
+  /** Leases that are asked for. */
+  get #asking(): number {
+    const own = this.#asks.length + this.#apart;
+    return this.#routes === undefined ? own : own + this.#routes.asking;
   }
 
   /** Somebody who wants a socket for himself would wait for ever: the youngest is left to run dry, and given back. */
   #isOwed(channel: Channel<In, Out>): boolean {
-    return this.#parts.othersWaiting() > this.#asks.length + this.#apart && channel === this.#channels.at(-1);
+    if (channel !== this.#channels.at(-1)) return false;
+    return this.#parts.othersWaiting() > this.#asking || (this.#routes?.isStarving === true && this.#isFull);
   }
 
-  #slowMs(): number {
-    return Math.max(SLOW_MS, SLOW_ROUND_TRIPS * this.#roundTripMs);
+  #isSilent(channel: Channel<In, Out>): boolean {
+    // An endpoint may be far, and others near.
+    const roundTripMs = channel.member === undefined ? this.#roundTripMs : channel.member.latency.ms;
+    return channel.silentMs(this.#parts.clock.now()) > Math.max(SLOW_MS, SLOW_ROUND_TRIPS * roundTripMs);
+  }
+
+  #placeOf({ member }: Channel<In, Out>): Place<In, Out> | undefined {
+    return member === undefined ? undefined : this.#routes?.placeOf(member);
   }
 
   /**
    * All sockets are taken and none is fit. Where replies come in any order, silence may only mean that every reply takes
    * its time: then the one with the most room will do.
    */
-  #leastSilent(): Channel<In, Out> | undefined {
+  #leastSilent(among: readonly Channel<In, Out>[] = this.#channels): Channel<In, Out> | undefined {
     if (this.#parts.isInOrder) return undefined;
     let best: Channel<In, Out> | undefined;
-    for (const channel of this.#channels) {
+    for (const channel of among) {
       const isUsable = channel.isOpen && !channel.isCongested && !channel.isWantedBack;
       if (!isUsable || this.#isOwed(channel) || channel.inFlight >= this.#parts.maxInFlight) continue;
       if (best === undefined || channel.inFlight < best.inFlight) best = channel;
@@ -227,8 +283,10 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
       this.#rejectAll(this.#misfit);
       return undefined;
     }
-    const channel = new Channel(lease, makeFlights(), clock, this.#turnEnd, this);
+    const member = this.#routes === undefined ? undefined : lease.countsCalls();
+    const channel = new Channel(lease, makeFlights(), clock, this.#turnEnd, this, member);
     this.#channels.push(channel);
+    this.#placeOf(channel)?.channels.push(channel);
     this.#current = channel;
     return channel;
   }
@@ -241,13 +299,20 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
 
   // ---- waiting -------------------------------------------------------------------------------------------
 
-  #wait(call: Call<In, Out>, queue: Waiters<Channel<In, Out>>): void {
+  #wait(
+    call: Call<In, Out>,
+    queue: Waiters<Channel<In, Out>, Call<In, Out>>,
+    place: Place<In, Out> | undefined,
+  ): void {
     if (this.#misfit !== undefined) {
       this.#owner.onLost(call, this.#misfit());
       return;
     }
     const bounds = boundsOf(call, this.#parts.acquireTimeoutMs);
-    queue.wait(bounds, undefined).then(
+    if (place !== undefined) this.#routes?.await(place);
+    // For whom it makes a difference where they fly.
+    const wish = place === undefined && call.bounds.key === undefined ? undefined : call;
+    queue.wait(bounds, undefined, wish, place).then(
       (channel) => {
         channel.reserved -= 1;
         const at = this.#now();
@@ -268,31 +333,28 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     return Math.floor(this.#parts.clock.now());
   }
 
-  /** How many sockets those who wait would fill. */
+  /** How many sockets those who wait would fill, wherever they lead. */
   #useful(): number {
-    return Math.ceil(this.#waiters.size / this.#parts.maxInFlight);
+    return Math.ceil((this.#waiters.size - this.#waiters.pinned) / this.#parts.maxInFlight);
   }
 
   /** Asks the pool for as many sockets as those who wait would fill. */
   #ask(): void {
     const { max, source } = this.#parts;
-    while (
-      this.#asks.length < this.#useful() &&
-      this.#channels.length + this.#asks.length + this.#apart < max()
-    ) {
+    while (this.#asks.length < this.#useful() && this.#channels.length + this.#asking < max()) {
       const ask = new AbortController();
       this.#asks.push(ask);
       source.acquire({ timeoutMs: Number.POSITIVE_INFINITY, signal: ask.signal }).then(
         (lease) => {
           this.#strike(ask);
-          const channel = this.#open(lease);
-          if (channel !== undefined) this.#serveNew(channel, this.#waiters);
+          this.#onLease(lease, this.#waiters);
         },
         (error: unknown) => {
           if (this.#strike(ask)) this.#onRefused(error);
         },
       );
     }
+    this.#routes?.ask();
   }
 
   /** In the next turn, if anybody waits: a lease that is given back and granted again must not starve the event loop. */
@@ -315,11 +377,14 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
   /** Takes back what was asked for and would not be filled. */
   #trim(): void {
     while (this.#asks.length > this.#useful()) this.#asks.pop()?.abort();
+    this.#routes?.trim();
   }
 
   /** No socket can be had. Who waits for one that is taken goes on waiting. */
   #onRefused(error: unknown): void {
     if (this.#channels.length > 0 || this.#asks.length > 0) return;
+    // Or of one that was asked for elsewhere.
+    if (this.#routes !== undefined && this.#routes.asking > 0) return;
     this.#waiters.rejectAll(() => copyOf(error));
   }
 
@@ -334,7 +399,9 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
    * A lease was granted: those who asked are served, whoever else waits by now. If it is wanted elsewhere it runs dry
    * afterwards.
    */
-  #serveNew(channel: Channel<In, Out>, queue: Waiters<Channel<In, Out>>): void {
+  #onLease(lease: Lease<In, Out>, queue: Waiters<Channel<In, Out>, Call<In, Out>>): void {
+    const channel = this.#open(lease);
+    if (channel === undefined) return;
     this.#fill(channel, queue, () => channel.isOpen && !channel.isCongested);
     this.#serve(channel);
   }
@@ -347,9 +414,14 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     this.#giveBack(channel);
   }
 
-  #fill(channel: Channel<In, Out>, queue: Waiters<Channel<In, Out>>, isFit: () => boolean): void {
+  #fill(
+    channel: Channel<In, Out>,
+    queue: Waiters<Channel<In, Out>, Call<In, Out>>,
+    isFit: () => boolean,
+  ): void {
+    const place = this.#placeOf(channel);
     while (queue.size > 0 && channel.inFlight < this.#parts.maxInFlight && isFit()) {
-      const waiter = queue.take();
+      const waiter = queue.take(place);
       if (waiter === undefined) break;
       // Until its turn of the microtask queue has come.
       channel.reserved += 1;
@@ -368,24 +440,30 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     channel.isGivenBack = true;
     const at = this.#channels.indexOf(channel);
     if (at >= 0) this.#channels.splice(at, 1);
+    this.#placeOf(channel)?.remove(channel);
     if (this.#current === channel) this.#current = this.#channels[0];
   }
 
   /** A second try, which must not wait behind the first. */
   #startApart(call: Call<In, Out>, avoid: Flight): void {
     const { acquireTimeoutMs, source } = this.#parts;
-    const other = this.#apartFrom(avoid);
+    const routes = this.#routes;
+    const other =
+      routes === undefined || this.#isFull
+        ? (routes?.apartFrom(call, avoid) ?? this.#apartFrom(avoid))
+        : routes.apartFrom(call, avoid);
     if (other !== undefined) {
       this.#fly(call, other);
       return;
     }
-    if (this.#channels.length >= this.#parts.max()) {
+    if (this.#isFull) {
       // There will be no other socket: it is no use.
       this.#owner.onLost(call, noRoomError(this.#storyOf(0)));
       return;
     }
     this.#apart += 1;
-    source.acquire(boundsOf(call, acquireTimeoutMs)).then(
+    const wish = routes === undefined ? undefined : wishOf(call);
+    source.acquire(boundsOf(call, acquireTimeoutMs), wish).then(
       (lease) => {
         this.#apart -= 1;
         const channel = this.#open(lease);
@@ -412,7 +490,7 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
       this.#fly(call, channel);
       return;
     }
-    this.#wait(call, this.#newcomers);
+    this.#wait(call, this.#newcomers, undefined);
     this.#askNew();
   }
 
@@ -423,8 +501,7 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     this.#parts.source.acquireNew({ timeoutMs: Number.POSITIVE_INFINITY, signal: ask.signal }).then(
       (lease) => {
         if (this.#newAsk === ask) this.#newAsk = undefined;
-        const channel = this.#open(lease);
-        if (channel !== undefined) this.#serveNew(channel, this.#newcomers);
+        this.#onLease(lease, this.#newcomers);
         this.#askNew();
       },
       (error: unknown) => {
@@ -444,7 +521,7 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
 
   // ---- overload ------------------------------------------------------------------------------------------
 
-  #shed(waiter: Waiter<Channel<In, Out>>, why: 'full' | 'overload'): void {
+  #shed(waiter: Waiter<Channel<In, Out>, Call<In, Out>>, why: 'full' | 'overload'): void {
     const tell = (): void => {
       if (this.#waiters.isWanted(waiter)) waiter.reject(tooManyError(this.#story(waiter), why));
     };
@@ -453,7 +530,7 @@ export class Shared<In, Out> implements Carrier<In, Out>, ChannelOwner<In, Out> 
     else tell();
   }
 
-  #story(waiter: Waiter<Channel<In, Out>>): NoRoomStory {
+  #story(waiter: Waiter<Channel<In, Out>, Call<In, Out>>): NoRoomStory {
     return this.#storyOf(this.#parts.clock.now() - waiter.since);
   }
 

@@ -28,6 +28,8 @@ export interface StreamOptions<Out> {
   readonly timeoutMs?: number | undefined;
   /** For the wait for a socket, from -10 to 10, each level worth a second of waiting. Default: 0. */
   readonly priority?: number | undefined;
+  /** With `balance: 'consistent-hash'`: streams with one key go to one endpoint, as long as it serves. Default: none. */
+  readonly key?: string | undefined;
 }
 
 /** What streams are made of. */
@@ -206,7 +208,8 @@ export class ClientStream<In, Out> implements AsyncIterableIterator<Out, undefin
 
   async #acquire(): Promise<Lease<In, Out>> {
     const { acquire, acquireTimeoutMs } = this.#parts;
-    const bounds: WaitOptions = { signal: this.#closer.signal, priority: this.#options.priority };
+    const { key, priority } = this.#options;
+    const bounds: WaitOptions = { signal: this.#closer.signal, priority, key };
     const timeoutMs = this.#bounds.leftMs;
     if (timeoutMs >= acquireTimeoutMs) return acquire(bounds);
     // Who gets no socket is told why by the queue, which has the same limit.

@@ -276,7 +276,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   serve(): void {
     const { phase, shelf } = this.#state;
     if (phase === 'suspended') return;
-    while (this.#waiters.size > this.#borrowChecks) {
+    while (this.#waiters.pinned > 0 || this.#waiters.size > this.#borrowChecks) {
       const slot = this.#waiters.wishing === 0 ? this.#top() : this.#match();
       if (slot === undefined || slot.state.name !== 'idle') break;
       shelf.remove(slot);
@@ -290,32 +290,50 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     if (this.#waiters.size > 0 && this.#pinger.firstPings > 0) this.#armPatience();
   }
 
-  /** One at rest that would do for somebody, where not every socket does for all. */
+  /** One at rest that would do for somebody for whom none is being checked, where not every socket does for all. */
   #match(): Slot<In, Out> | undefined {
     const { shelf } = this.#state;
     const waiters = this.#waiters;
     if (shelf.size === 0) return undefined;
-    if (waiters.size > waiters.pinned) {
+    const hopes = waiters.pinned === 0 ? 0 : this.#members.hopes(false);
+    if (waiters.size - waiters.pinned > this.#borrowChecks - hopes) {
       for (const { pin, wish } of waiters.inOrder()) {
-        if (pin === undefined) return this.#top(wish);
+        if (pin === undefined) return this.#state.isDraining ? shelf.top : this.#top(wish);
       }
     }
-    for (const { pinned, resting } of this.#members.list) {
-      if (pinned > 0 && resting.length > 0) return resting.at(-1);
+    for (const { checked, pinned, resting } of this.#members.list) {
+      if (pinned > checked && resting.length > 0) return resting.at(-1);
     }
     return undefined;
   }
 
   /** Somebody waits for a socket to an endpoint for which there is no place: one at rest that leads elsewhere gives up its own. */
   #makeRoom(): void {
-    const { bottom } = this.#state.shelf;
-    if (bottom !== undefined && this.#isWantedElsewhere(bottom)) this.#owner.end(bottom, 'rebalanced');
+    for (let slot = this.#state.shelf.bottom; slot !== undefined; slot = slot.above) {
+      if (!this.#isWantedElsewhere(slot)) continue;
+      this.#owner.end(slot, 'rebalanced');
+      return;
+    }
+  }
+
+  /**
+   * The one whose turn it is waits for an endpoint to which nothing leads, and there is no place: whoever waits for this
+   * socket has to wait a little longer. Else callers with a busy key would keep out those with another one for ever.
+   */
+  #isOwed({ member }: Slot<In, Out>): boolean {
+    if (this.#waiters.pinned === 0) return false;
+    const pin = this.#waiters.head?.pin;
+    const { sizes, tally } = this.#state;
+    if (pin === undefined || pin === member || tally.total < sizes.max) return false;
+    if (tally.count('closing') + tally.count('dialing') > 0) return false;
+    const target = this.#members.list.find((one) => one === pin);
+    return target !== undefined && target.open === 0;
   }
 
   #isWantedElsewhere({ member }: Slot<In, Out>): boolean {
     const { sizes, tally } = this.#state;
     if (tally.total < sizes.max || (member !== undefined && member.pinned > 0)) return false;
-    return tally.count('closing') + tally.count('dialing') < this.#waiters.pinned;
+    return tally.count('closing') + tally.count('dialing') < this.#members.unmet;
   }
 
   /** While draining, waiters are served by what is still open. When nothing is, they are told. */
@@ -475,9 +493,14 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     else this.#parts.refusals.fail(waiter, losses.error);
   }
 
+  /** Where alone such a caller may be served. While draining, nothing is opened any more: whatever there is must do. */
+  pinOf(wish: Wish<In, Out>): PoolMember<In, Out> | undefined {
+    return this.#state.isDraining ? undefined : this.#members.targetOf(wish);
+  }
+
   /** While it was apart, the endpoint that it had to wait for may have begun to fail, or left. */
   #requeue(waiter: Waiter<Lease<In, Out>, Wish<In, Out>>): void {
-    if (waiter.wish !== undefined) waiter.pin = this.#members.targetOf(waiter.wish);
+    if (waiter.wish !== undefined) waiter.pin = this.pinOf(waiter.wish);
     this.#waiters.requeue(waiter);
   }
 
@@ -623,6 +646,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
       // A caller may have hoped for it while others rest.
       if (this.#waiters.size > 0) this.serve();
     } else if (tally.open > sizes.max) this.#owner.end(slot, 'surplus');
+    else if (phase === 'serving' && this.#isOwed(slot)) this.#owner.end(slot, 'rebalanced');
     else if (this.#isAwaited(slot) && phase !== 'suspended') this.#handOver(slot, connection);
     else if (this.#waiters.pinned > 0 && this.#isWantedElsewhere(slot)) this.#owner.end(slot, 'rebalanced');
     else if (phase === 'draining') this.#owner.end(slot, 'shutdown');
@@ -662,6 +686,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     this.#state.tally.move(slot, { name: 'checking', connection, by });
     slot.isBorrowCheck = true;
     this.#borrowChecks += 1;
+    if (slot.member !== undefined) slot.member.checked += 1;
     if (mustPing) {
       this.#armPatience();
       this.#pinger.check(slot);
@@ -681,6 +706,8 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     this.#state.tally.move(slot, { name: 'idle', connection: state.connection });
     state.connection.proved(this.#clock.now());
     this.offer(slot, state.connection, state.by !== 'borrow-turns');
+    // Somebody else may have got it than the one it was checked for, who can't have the other's.
+    if (this.#waiters.pinned > 0) this.serve();
   }
 
   /** No waiter counts on this slot any more. */
@@ -688,6 +715,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     if (!slot.isBorrowCheck) return;
     slot.isBorrowCheck = false;
     this.#borrowChecks -= 1;
+    if (slot.member !== undefined) slot.member.checked -= 1;
   }
 
   #armPatience(): void {

@@ -47,6 +47,7 @@ export class Members<In, Out> implements DialTargets<In, Out> {
   // Dialed while no endpoint is known: that is, they are asked for.
   readonly #unknown: PoolMember<In, Out>;
   #list: readonly PoolMember<In, Out>[];
+  readonly #leaving: WeakMap<PoolMember<In, Out>, AbortController> = new WeakMap();
   #lastFailure: PulsepoolError | undefined;
   #owner: MembersOwner<In, Out> = NOBODY;
   // Dials that take so long that another endpoint is tried meanwhile.
@@ -90,6 +91,9 @@ export class Members<In, Out> implements DialTargets<In, Out> {
   /** A new one, or one that is back. */
   add(member: PoolMember<In, Out>, now: number): void {
     this.#list = [...this.#list, member];
+    const leaving = new AbortController();
+    this.#leaving.set(member, leaving);
+    member.leaving = leaving.signal;
     this.balancer?.add(member, now);
   }
 
@@ -99,6 +103,7 @@ export class Members<In, Out> implements DialTargets<In, Out> {
     member.isGone = true;
     member.wanted = 0;
     this.balancer?.remove(member, now);
+    this.#leaving.get(member)?.abort();
   }
 
   /** Its weight, tier or zone may be another one from now on. */
@@ -182,7 +187,9 @@ export class Members<In, Out> implements DialTargets<In, Out> {
       const share = balancer.share(member, now);
       const rank = rankOf(member, share);
       const order = rank === LAST_RANK ? member.dialedAt : loadOf(member, share);
-      if (rank > bestRank || (rank === bestRank && order >= leastOrder)) continue;
+      if (rank > bestRank || (rank === bestRank && order > leastOrder)) continue;
+      // Equals by lot: with the same order in every process, all of them would begin with the same one.
+      if (rank === bestRank && order === leastOrder && best !== undefined && member.lot >= best.lot) continue;
       best = member;
       bestRank = rank;
       leastOrder = order;
@@ -257,7 +264,9 @@ export class Members<In, Out> implements DialTargets<In, Out> {
   /** A socket was lost that should have lived: as good as a failed dial, or it would be dialed for ever. */
   onLoss(member: PoolMember<In, Out>, error: PulsepoolError, openedAt: number, now: number): void {
     this.#lastFailure = error;
-    member.backoff.failed(error, openedAt, now);
+    // In whole ms, rounded down. What opened in the very ms of the last failure, after it, is news: else a server that
+    // hangs up at once would be dialed for as long as that ms lasts.
+    member.backoff.failed(error, Math.min(now, openedAt + 1), now);
     if (this.balancer !== undefined) this.#owner.onTurned();
   }
 
@@ -295,12 +304,39 @@ export class Members<In, Out> implements DialTargets<In, Out> {
     return balancer.pick(now, { key, avoid, accept: isReachable });
   }
 
+  /**
+   * One that is out and due to be tried is missing a socket, if it has none. Where every socket is always taken nobody is
+   * sent anywhere, and nothing else would ever try it.
+   */
+  tryOut(now: number): void {
+    const due = this.balancer?.pick(now, { accept: isOut });
+    if (due === undefined) return;
+    if (due.resting.length > 0) this.forgo(due);
+    else this.missing(due, now);
+  }
+
   /** Somebody was to go there and there was no socket at rest. */
   missing(member: PoolMember<In, Out>, now: number): void {
     if (member.dialing > 0) return;
     if (member.wanted === 0 && mayDial(member, now)) this.#owner.onMissing(member);
     // Nothing will come of it that could be told.
     if (member.wanted === 0) this.balancer?.forgo(member, now);
+  }
+
+  /** How many of those who wait for one endpoint have no socket of its to hope for. */
+  get unmet(): number {
+    let sum = 0;
+    for (const { unmet } of this.#list) sum += unmet;
+    return sum;
+  }
+
+  /** How many sockets are checked for those who wait for one endpoint; with `isPinged`, or have their first ping out there. */
+  hopes(isPinged: boolean): number {
+    let sum = 0;
+    for (const { checked, pinged, pinned } of this.#list) {
+      if (pinned > 0) sum += Math.min(pinned, checked + (isPinged ? pinged : 0));
+    }
+    return sum;
   }
 
   /** A reply of its came, after so long in ms if that is known. */
@@ -345,6 +381,10 @@ function isItsFault(reason: CloseReason, error: PulsepoolError | undefined, held
 
 function hasResting<In, Out>({ resting }: PoolMember<In, Out>): boolean {
   return resting.length > 0;
+}
+
+function isOut<In, Out>({ record }: PoolMember<In, Out>): boolean {
+  return !record.isIn;
 }
 
 function isReachable<In, Out>({ backoff }: PoolMember<In, Out>): boolean {

@@ -7,6 +7,7 @@
  * (`elided`), and the pool asks again when the probe has an answer.
  */
 import pRetry, { AbortError } from 'p-retry';
+import { onAbort } from '../abort.ts';
 import { type Clock, pause } from '../clock.ts';
 import { messageOf, PulsepoolError } from '../errors.ts';
 import type { Connection } from '../transport/connection.ts';
@@ -185,9 +186,14 @@ export class Opener<In, Out> {
             members.onSlow(member);
             onSlow();
           });
+    // Whoever opens one to an endpoint that has left would have to close it at once.
+    const cut = member.leaving === undefined ? undefined : new AbortController();
+    const stops = [signal, member.leaving].map((one) => {
+      return cut === undefined || one === undefined ? undefined : onAbort(one, () => cut.abort(one.reason));
+    });
     members.onDial(member);
     try {
-      const connection = await connect(slot, member, signal, startedAt + connectTimeoutMs);
+      const connection = await connect(slot, member, cut?.signal ?? signal, startedAt + connectTimeoutMs);
       // It may have died in the turns since.
       if (!connection.isOpen) throw connection.error ?? new Error('the connection ended at once');
       member.backoff.opened(startedAt, clock.now());
@@ -197,6 +203,7 @@ export class Opener<In, Out> {
       throw this.#failed(thrown, member, startedAt);
     } finally {
       timer?.cancel();
+      for (const stop of stops) stop?.();
       members.onDialed(member, isSlow, hasOpened);
     }
   }
@@ -204,7 +211,7 @@ export class Opener<In, Out> {
   /** Tells of a failure. Returns what is to be thrown for it. */
   #failed(thrown: unknown, member: PoolMember<In, Out>, startedAt: number): Error {
     const { clock, onFailed, signal } = this.#parts;
-    if (signal.aborted) return new AbortError(new Elided());
+    if (signal.aborted || member.isGone) return new AbortError(new Elided());
     const error = this.#explain(thrown);
     onFailed(error, member, startedAt, member.backoff.failed(error, startedAt, clock.now()));
     return error;

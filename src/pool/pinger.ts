@@ -123,6 +123,7 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
     if (slot.state.name === 'idle') {
       this.#owner.withdraw(slot);
       this.#firstPings += 1;
+      if (slot.member !== undefined) slot.member.pinged += 1;
       slot.isFirstPing = true;
     }
     const { state } = slot;
@@ -165,6 +166,7 @@ export class Pinger<In, Out> implements SlotPulse<In, Out> {
     if (!slot.isFirstPing) return;
     slot.isFirstPing = false;
     this.#firstPings -= 1;
+    if (slot.member !== undefined) slot.member.pinged -= 1;
   }
 
   #trust(slot: Slot<In, Out>): void {

@@ -21,8 +21,8 @@ export interface PlacementOwner<In, Out> {
 // Failback is bounded, so that a server that has just come back need not shake hands with everybody at once. As reset().
 const PER_SECOND = 10;
 
-// An endpoint whose sockets are within a quarter of its share has enough: moving one costs a handshake.
-const SLACK = 0.25;
+// An endpoint whose sockets are within a tenth of its share has enough: moving one costs a handshake.
+const SLACK = 0.1;
 
 /** See the file's comment. */
 export class Placement<In, Out> {
@@ -52,7 +52,8 @@ export class Placement<In, Out> {
   move(member: PoolMember<In, Out>, addresses: ReadonlySet<string>): void {
     let count = 0;
     for (const slot of this.#state.slots) {
-      if (slot.member !== member || slot.address === '' || addresses.has(slot.address) || slot.staleBy !== undefined) continue;
+      // One that closes already is not replaced twice.
+      if (slot.member !== member || addresses.has(slot.address) || !isReplaceable(slot)) continue;
       this.#owner.replace(slot, 'removed', PER_SECOND);
       count += 1;
     }

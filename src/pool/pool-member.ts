@@ -40,8 +40,12 @@ export class PoolMember<In, Out> extends Member {
   slow = 0;
   /** A caller was to go to it and found no socket at rest: one more would be welcome. 0 or 1. */
   wanted = 0;
+  /** When one was last welcome, in ms of the clock. */
+  wantedAt = Number.NEGATIVE_INFINITY;
   /** Callers who wait for a socket of its and no other. Kept by the queue. */
   pinned = 0;
+  /** Aborted when it is no longer one of the pool's endpoints; none where that can't be. */
+  leaving: AbortSignal | undefined;
   /** It is no longer one of the pool's endpoints. */
   isGone = false;
 
@@ -53,8 +57,17 @@ export class PoolMember<In, Out> extends Member {
     this.backoff = new Backoff(retry, random);
   }
 
+  /** Of its sockets, those that are checked for somebody who waits, and those whose first ping is out: back in a moment. */
+  checked = 0;
+  pinged = 0;
+
+  /** Of those who wait for it and no other, how many have no socket to hope for. */
+  get unmet(): number {
+    return Math.max(0, this.pinned - this.checked - this.pinged);
+  }
+
   /** Sockets to it that somebody wants, and to no other. */
   get needs(): number {
-    return this.wanted + this.pinned;
+    return this.wanted + this.unmet;
   }
 }

@@ -56,6 +56,9 @@ export interface RosterParts<In, Out> extends DialsParts<In, Out>, PingerParts, 
   readonly hold: ProcessHold;
 }
 
+// As many as reset() and the placement allow: ten a second.
+const WARMING_EVERY_MS = 100;
+
 /** See the file's comment. */
 export class Roster<In, Out> implements SlotKeeper<In, Out> {
   readonly state: PoolState<In, Out>;
@@ -339,6 +342,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     });
     this.#readiness.fail(this.refusals.closed(0));
     this.lender.failNew(() => this.refusals.closed(0));
+    this.#repin();
     this.serve();
     this.#checkEmpty();
     return empty;
@@ -431,11 +435,14 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
 
   /** Those that may lead to any endpoint. */
   #wantedAnywhere(): number {
-    const { phase, sizes, tally } = this.state;
+    const { members, phase, sizes, tally } = this.state;
     if (phase !== 'serving') return 0;
     const { waiters } = this;
     const waiting = waiters.size - waiters.pinned;
-    const unserved = Math.max(0, waiting - this.lender.borrowChecks - this.#pinger.firstPings);
+    // What is checked at the endpoint of those who wait for no other is for them.
+    const taken = waiters.pinned === 0 ? 0 : members.hopes(true);
+    const hopes = this.lender.borrowChecks + this.#pinger.firstPings - taken;
+    const unserved = Math.max(0, waiting - hopes);
     const spare = Math.max(0, sizes.minIdle - tally.count('idle') - tally.count('checking'));
     const asked = unserved + spare + this.lender.wishesForNew;
     const needed = Math.max(asked, this.#readiness.floor - tally.open, this.#isWished ? 1 : 0);
@@ -496,14 +503,18 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     const isInDoubt = member.record.state.name === 'probing' || member.backoff.isFailing;
     // In a full pool the sweep sees to it, but for one that can't be known to be well again otherwise.
     if (!this.dials.hasRoom && !isInDoubt) return;
+    const now = this.#parts.clock.now();
+    // A server that is new or has just come back need not shake hands with everybody at once.
+    if (member.record.state.name === 'warming' && now < member.wantedAt + WARMING_EVERY_MS) return;
     member.wanted = 1;
+    member.wantedAt = now;
     if (this.dials.hasRoom) this.#grow();
     else this.#placement.makeRoom();
   }
 
   /** Whoever waits for one endpoint may have to wait for another one by now. */
   #repin(): void {
-    this.waiters.repin((wish) => this.state.members.targetOf(wish));
+    this.waiters.repin((wish) => this.lender.pinOf(wish));
   }
 
   #onOpened(slot: Slot<In, Out>, connection: Connection<In, Out>, dialMs: number): void {
@@ -722,6 +733,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     // A goodbye is no reason to let callers wait.
     if (this.waiters.size > 0 && !this.dials.hasRoom) this.#hooks.cutGoodbyes();
     this.#placement.rebalance();
+    if (this.waiters.size > 0) this.state.members.tryOut(now);
     // The next rush begins with one dial again, however the last one ended.
     if (this.waiters.size === 0) this.dials.learn(false);
     this.#retirement.step();

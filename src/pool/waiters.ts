@@ -172,6 +172,11 @@ export class Waiters<T, W = undefined> implements WaiterKeeper<T, W> {
     return this.#size > this.#pinned || (at !== undefined && at.pinned > 0);
   }
 
+  /** Whose turn it is, wherever it may be served. */
+  get head(): Waiter<T, W> | undefined {
+    return this.#head();
+  }
+
   /** Asks again where those who are pinned may be served. */
   repin(find: (wish: W) => Pin | undefined): void {
     if (this.#wishing === 0) return;

@@ -1,8 +1,9 @@
 /**
  * Random lives of a client: callers ask, abort and are late; the server answers, refuses, stays silent, talks nonsense,
- * dies and comes back; other callers take sockets of the same pool; time passes and freezes; in the end the client closes.
+ * dies and comes back, alone or as one of three endpoints; other callers take sockets of the same pool; time passes and freezes; in the end the client closes.
  * What must be true whatever happens: each caller is told once, with their own reply or an error that tells how much was
- * sent; what is not idempotent reaches servers at most once; the books balance after every step, and nothing is left.
+ * sent; what is not idempotent reaches servers at most once; the books balance after every step, and nothing is left, nor
+ * counted at any endpoint.
  *
  * `PULSEPOOL_MODEL_STEPS` sets how many things happen (20,000 by default). A failure prints what is to be set to see it
  * again: `PULSEPOOL_MODEL_SEED`, `PULSEPOOL_MODEL_PATH`.
@@ -30,6 +31,8 @@ const PATH = process.env['PULSEPOOL_MODEL_PATH'];
 // Lives in one search: when one fails, it is shrunk from here.
 const LIVES = 50;
 const MS_PER_STEP = 20;
+
+const ADDRESSES = ['10.0.0.1', '10.0.0.2', '10.0.0.3'];
 
 // What must have been seen in a run of the usual length.
 const OUTCOMES = [
@@ -63,6 +66,8 @@ type Step =
       readonly timeoutMs: number | undefined;
       readonly isAbortable: boolean;
       readonly isInFamily: boolean;
+      /** Where keys say where calls go. */
+      readonly key?: string | undefined;
       readonly isBad: boolean;
       /** Sockets die before it can leave. */
       readonly isHasty: boolean;
@@ -74,7 +79,9 @@ type Step =
     }
   | { readonly does: 'lend' | 'suspend' | 'resume' | 'renew' }
   | { readonly does: 'dials'; readonly as: 'open' | 'slow' | 'refuse' }
-  | { readonly does: 'resize'; readonly max: number };
+  | { readonly does: 'resize'; readonly max: number }
+  /** One of several endpoints dies, or comes back. */
+  | { readonly does: 'kill' | 'revive'; readonly pick: number };
 
 const pick = fc.nat(1_000);
 const always = <T>(value: T): fc.Arbitrary<T> => fc.constant(value);
@@ -87,6 +94,7 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
       timeoutMs: fc.constantFrom(undefined, undefined, 30, 300, 2_500),
       isAbortable: fc.boolean(),
       isInFamily: fc.boolean(),
+      key: fc.constantFrom(undefined, 'a', 'b', 'c'),
       isBad: fc.nat(30).map((chance) => chance === 0),
       isHasty: fc.nat(30).map((chance) => chance === 0),
     }),
@@ -119,10 +127,13 @@ const steps: fc.Arbitrary<Step> = fc.oneof(
     weight: 1,
     arbitrary: fc.record({ does: always('resize' as const), max: fc.integer({ min: 1, max: 4 }) }),
   },
+  { weight: 2, arbitrary: fc.record({ does: fc.constantFrom('kill', 'revive', 'revive'), pick }) },
 );
 
 const worlds = fc.record({
   mode: fc.constantFrom(...MODES),
+  // None: a single endpoint.
+  balance: fc.constantFrom(undefined, undefined, 'p2c', 'round-robin', 'consistent-hash'),
   max: fc.integer({ min: 1, max: 3 }),
   maxInFlight: fc.integer({ min: 1, max: 5 }),
   maxId: fc.constantFrom(undefined, 6),
@@ -159,6 +170,7 @@ class Life {
   readonly #audit: Audit;
   readonly #books: ClientAudit;
   readonly #mode: ClientMode;
+  readonly #isKeyed: boolean;
   readonly #callers: Caller[] = [];
   readonly #leases: Lease<string, string>[] = [];
   readonly #seen: Map<string, number> = new Map();
@@ -167,10 +179,12 @@ class Life {
   readonly #family: AbortController = new AbortController();
 
   constructor(drawn: Drawn) {
-    const { chance, hasBreaker, hedge, max, maxId, maxInFlight, maxUses, maxWaiting, mode } = drawn;
+    const { balance, chance, hasBreaker, hedge, max, maxId, maxInFlight, maxUses, maxWaiting, mode } = drawn;
     this.#net.random = () => chance;
     this.#mode = mode;
+    this.#isKeyed = balance === 'consistent-hash';
     const own: Options = {
+      ...(balance === undefined ? {} : { balance, endpoints: ADDRESSES.map((address) => `${address}:1`) }),
       max,
       maxUses,
       maxWaiting,
@@ -257,6 +271,12 @@ class Life {
       case 'resize':
         this.#pool.resize({ max: step.max });
         break;
+      case 'kill':
+        this.#kill(ADDRESSES[step.pick % ADDRESSES.length] ?? '');
+        break;
+      case 'revive':
+        this.#net.outcomes.delete(ADDRESSES[step.pick % ADDRESSES.length] ?? '');
+        break;
       case 'dials':
         this.#net.outcome =
           step.as === 'refuse' ? { kind: 'refuse' } : { kind: 'open', afterMs: step.as === 'slow' ? 90 : 0 };
@@ -291,13 +311,25 @@ class Life {
       if (caller.told !== 1) throw new Error(`${caller.message} was told ${caller.told} times`);
     }
     this.#checkSeen();
+    for (const { endpoint, inFlight } of this.#pool.endpoints()) {
+      if (inFlight !== 0) throw new Error(`${inFlight} in flight at ${endpoint} at the end`);
+    }
     const { hedged, hedgesWon, retried } = this.#client.stats();
     for (const how of ['again', 'fresh', 'later'] as const) count(`retried ${how}`, retried[how]);
     count('hedged', hedged);
     count('hedge won', hedgesWon);
   }
 
+  #kill(address: string): void {
+    this.#net.outcomes.set(address, { kind: 'refuse' });
+    for (const peer of this.#net.openPeers) if (peer.address === address) peer.reset();
+    count('killed');
+  }
+
   #check(): void {
+    for (const { endpoint, inFlight } of this.#pool.endpoints()) {
+      if (inFlight < 0) throw new Error(`${inFlight} in flight at ${endpoint}`);
+    }
     this.#audit.check();
     this.#books.check();
     this.#checkSeen();
@@ -318,8 +350,10 @@ class Life {
     const message = `m${this.#callers.length}${isBad ? '\nbad' : ''}`;
     const caller: Caller = { message, idempotent, controller, told: 0 };
     this.#callers.push(caller);
-    const hasOptions = isAbortable || idempotent || timeoutMs !== undefined || isInFamily;
-    const options = hasOptions ? { idempotent, timeoutMs, signal: controller?.signal } : undefined;
+    const key = this.#isKeyed ? how.key : undefined;
+    const hasOptions =
+      isAbortable || idempotent || timeoutMs !== undefined || isInFamily || key !== undefined;
+    const options = hasOptions ? { idempotent, timeoutMs, signal: controller?.signal, key } : undefined;
     const request = async (): Promise<string> =>
       isInFamily
         ? this.#client.withDeadline({ signal: this.#family.signal }).request(message, options)

@@ -229,8 +229,7 @@ export function setUpClient(
 /** The options of a test with all that is needed. */
 export function optionsOf(mode: ClientMode, options: Options = {}): ClientOptions<string, string> {
   return {
-    host: 'fake',
-    port: 1,
+    ...(options.endpoints === undefined ? { host: 'fake', port: 1 } : {}),
     codec: lines({ maxFrameBytes: 1_000_000 }),
     mode,
     ...(mode === 'multiplexed' ? { correlate: IDS } : {}),

@@ -296,6 +296,22 @@ describe('how many may be out', () => {
     expect(crew.told).toEqual([]);
   });
 
+  it('none while most of the others fail too: that is overload, and to put some out would make it worse for the rest', () => {
+    const crew = new Crew().join('a b c d e');
+    crew.fail('b', 1).fail('c', 1).fail('d', 1).fail('a');
+    expect(crew.told).toEqual([]);
+    crew.serve('b').fail('a', 1);
+    expect(crew.told).toEqual(['a out']);
+  });
+
+  it('none of those that are left while most of them fail, however many are out already', () => {
+    const crew = new Crew({ outliers: { maxEjectedShare: 1 } }).join('a b c d e f');
+    crew.fail('a').fail('b').fail('c');
+    expect(crew.told).toEqual(['a out', 'b out', 'c out']);
+    crew.fail('d', 1).fail('e', 1).fail('f');
+    expect(crew.told).toHaveLength(3);
+  });
+
   it('as many as the owner says, but never the last that is well', () => {
     const crew = new Crew({ outliers: { maxEjectedShare: 1, panicBelow: 0 } }).join('a b c d');
     crew.fail('a').fail('b').fail('c');

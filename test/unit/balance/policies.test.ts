@@ -106,18 +106,35 @@ describe('two choices', () => {
     lend(crew, 'a', 2);
     lend(crew, 'b', 3);
     expect(crew.tally(100)).toEqual({ b: 100 });
-    lend(crew, 'b', 2);
+    lend(crew, 'b', 3);
     expect(crew.tally(100)).toEqual({ a: 100 });
   });
 
-  it('latencies within twice of each other are equal, and so are those within a millisecond', () => {
+  it('with few in flight, each has its share by weight all the same', () => {
+    const crew = new Crew().join('a', { weight: 3 }).join('b');
+    const counts = { a: 0, b: 0 };
+    // Two in flight at a time.
+    const out: ('a' | 'b')[] = [];
+    for (let n = 0; n < 4_000; n += 1) {
+      const [name] = Object.keys(crew.tally(1)) as ('a' | 'b')[];
+      if (name === undefined) continue;
+      counts[name] += 1;
+      lend(crew, name, 1);
+      out.push(name);
+      if (out.length > 1) crew.get(out.shift() ?? name).returned();
+    }
+    expect(counts.b / 4_000).toBeGreaterThan(0.17);
+    expect(counts.b / 4_000).toBeLessThan(0.3);
+  });
+
+  it('latencies within twice of each other are equal, and so are those within five milliseconds', () => {
     const crew = new Crew().join('a b c d');
     timed(crew, 'a', 20);
     timed(crew, 'b', 39);
     expect(crew.picked()).toBe('a b c d');
     const fast = new Crew().join('a b');
     timed(fast, 'a', 0.1);
-    timed(fast, 'b', 1);
+    timed(fast, 'b', 5);
     expect(fast.picked()).toBe('a b');
   });
 

@@ -29,6 +29,7 @@ it('a request that its carrier has forgotten is told when all has closed', async
     {
       endpoint: 'fake:1',
       retry: { retries: 3, baseMs: 100, capMs: 100 },
+      hasOthers: () => false,
       freeTries: () => 1,
       budget: new RetryBudget(BUDGET_DEFAULTS),
       breaker: undefined,
@@ -68,6 +69,7 @@ it('whoever waits for a lease that never comes is told when all has closed, and 
   const shared = new Shared<string, string>(
     {
       source: {
+        isBalanced: false,
         acquireTimeoutMs: 1_000,
         atOnce: () => undefined,
         acquire: never,
@@ -80,6 +82,7 @@ it('whoever waits for a lease that never comes is told when all has closed, and 
         onShort: () => undefined,
       },
       endpoint: 'fake:1',
+      endpoints: undefined,
       maxInFlight: 10,
       makeFlights: () => new InOrder(),
       isInOrder: true,

@@ -188,6 +188,17 @@ describe('a pool of three endpoints', () => {
     expect(addressOf(asked.value, world)).toBe(B);
   });
 
+  it('begins with another endpoint in another process', async () => {
+    const first = new Set<string | undefined>();
+    for (let seed = 1; seed < 20; seed++) {
+      const world = setUpThree({}, netOf(seed * 7_919));
+      watch(world.pool.acquire());
+      await world.now();
+      first.add(world.net.dialedTo[0]);
+    }
+    expect(first).toEqual(new Set([A, B, C]));
+  });
+
   it('never opens its list of sockets before the next turn', () => {
     const world = setUpThree({ min: 3 });
     expect(world.net.dialedTo).toEqual([]);
@@ -287,6 +298,34 @@ describe('an endpoint that fails', () => {
     expect(world.pool.stats().closedBy.rebalanced).toBeGreaterThan(0);
   });
 
+  it('is tried again by a pool that always has all its sockets taken, too', async () => {
+    const world = setUpThree({ max: 6, acquireTimeoutMs: 1_000_000 });
+    const restored: unknown[] = [];
+    world.pool.on('restored', (event) => restored.push(event));
+    for (const lease of await take(world, 6)) lease.release();
+    await failAt(world, A, 5);
+    // Whoever is served is followed by the next one in the queue.
+    let isOver = false;
+    const caller = async (): Promise<void> => {
+      while (!isOver) {
+        const lease = await world.pool.acquire();
+        await lease.request('hello').catch(() => undefined);
+        await new Promise<void>((resolve) => {
+          world.clock.after(20, resolve);
+        });
+        lease.release();
+      }
+    };
+    const callers = Array.from({ length: 20 }, caller);
+    await world.pass(20_000);
+    expect(restored.length).toBe(1);
+    await world.pass(40_000);
+    expect(spread(world)).toEqual({ [A]: 2, [B]: 2, [C]: 2 });
+    isOver = true;
+    await world.pass(1_000);
+    await Promise.all(callers);
+  });
+
   it('is put out for missed heartbeats, too', async () => {
     const world = setUpThree({ min: 9, heartbeat: HEARTBEAT });
     await world.pass(100);
@@ -369,17 +408,18 @@ describe('a list of endpoints that changes', () => {
     expect(spread(world)[A]).toBeUndefined();
   });
 
-  it('ends a socket that opens after its endpoint has left', async () => {
+  it('cuts a dial to one that leaves', async () => {
     const feed = new Feed([`${A}:1`]);
     const net = netOf();
-    net.outcomes.set(A, { kind: 'open', afterMs: 100 });
-    const world = setUp({ endpoints: feed.discover }, net);
+    net.outcomes.set(A, { kind: 'hang' });
+    const world = setUp({ endpoints: feed.discover, max: 1 }, net);
     const asked = watch(world.pool.acquire());
-    await world.pass(50);
+    await world.pass(100);
+    expect(net.dialing).toBe(1);
     feed.tell([`${B}:1`]);
-    await world.pass(200);
+    await world.pass(10);
     expect(addressOf(asked.value, world)).toBe(B);
-    expect(world.pool.stats().closedBy).toEqual({ removed: 1 });
+    expect(world.pool.stats()).toMatchObject({ dialFailed: 0, total: 1 });
   });
 
   it('gives a new one its share', async () => {
@@ -413,6 +453,24 @@ describe('a list of endpoints that changes', () => {
       expect((spread(world)[B] ?? 0) - had).toBeLessThanOrEqual(11);
     }
     expect(before).toBeGreaterThan(0);
+  });
+
+  it('opens no more than ten sockets in a second to one that is new, with room for all of them', async () => {
+    const feed = new Feed([`${A}:1`]);
+    const options = { endpoints: feed.discover, max: 500, maxConnecting: 100, idleTimeoutMs: 600_000 };
+    const world = setUp(options, netOf());
+    for (const lease of await take(world, 250)) lease.release();
+    await world.pass(40_000);
+    feed.tell([`${A}:1`, `${B}:1`]);
+    for (let second = 0; second < 5; second++) {
+      const had = spread(world)[B] ?? 0;
+      for (let n = 0; n < 20; n++) {
+        for (const lease of await take(world, 250)) lease.release();
+        await world.pass(50);
+      }
+      expect((spread(world)[B] ?? 0) - had).toBeLessThanOrEqual(11);
+    }
+    expect(spread(world)[B]).toBeGreaterThan(5);
   });
 
   it('uses a standby only while the primaries are down, and goes back', async () => {
@@ -487,6 +545,32 @@ describe('callers with a key', () => {
     await world.pass(100);
     expect(asked.every(({ value }) => value !== undefined)).toBe(true);
     expect(Object.values(spread(world))).toEqual([3]);
+  });
+
+  it('are given one by a socket that another key keeps busy, in their turn', async () => {
+    const world = setUpThree({ ...KEYED, max: 2, acquireTimeoutMs: 60_000 });
+    const at = await serverOf(world, 'mine');
+    let key = 0;
+    while ((await serverOf(world, `key ${key}`)) === at) key += 1;
+    let isOver = false;
+    const busy = async (): Promise<void> => {
+      while (!isOver) {
+        const lease = await world.pool.acquire({ key: `key ${key}` });
+        await new Promise<void>((resolve) => {
+          world.clock.after(10, resolve);
+        });
+        lease.release();
+      }
+    };
+    const others = Array.from({ length: 6 }, busy);
+    await world.pass(100);
+    const mine = watch(world.pool.acquire({ key: 'mine' }));
+    await world.pass(1_000);
+    expect(addressOf(mine.value, world)).toBe(at);
+    mine.value?.release();
+    isOver = true;
+    await world.pass(200);
+    await Promise.all(others);
   });
 
   it('are given a place that a socket to another endpoint holds, when it comes back', async () => {
