@@ -69,7 +69,11 @@ export interface EntryOwner {
  */
 export type EntryPhase =
   | { readonly name: 'resting' }
-  | { readonly name: 'asking'; readonly run: AbortController; readonly instead: 'nothing' | 'old' | 'fallback' }
+  | {
+      readonly name: 'asking';
+      readonly run: AbortController;
+      readonly instead: 'nothing' | 'old' | 'fallback';
+    }
   | { readonly name: 'ended' };
 
 /** Which phase may follow which. */

@@ -43,7 +43,11 @@ describe('createPool', () => {
 
   it('takes endpoints as a list, a name, SRV records, or a function that yields lists', () => {
     const codec = lines();
-    createPool({ codec, endpoints: ['a:1', { host: 'b', port: 1, weight: 2, tier: 1, zone: 'x' }], zone: 'x' });
+    createPool({
+      codec,
+      endpoints: ['a:1', { host: 'b', port: 1, weight: 2, tier: 1, zone: 'x' }],
+      zone: 'x',
+    });
     createPool({ codec, endpoints: { host: 'orders', port: 1 }, balance: 'round-robin' });
     createPool({ codec, endpoints: { srv: '_orders._tcp' }, dns: { resolvers: ['system', '10.0.0.2'] } });
     createPool({

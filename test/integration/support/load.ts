@@ -13,7 +13,7 @@ export interface Answered {
 }
 
 /** A request that failed. */
-export interface Failed {
+interface Failed {
   readonly error: unknown;
   readonly sentAt: number;
   readonly tookMs: number;

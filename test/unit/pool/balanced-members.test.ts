@@ -303,6 +303,37 @@ describe('callers without a key', () => {
   });
 });
 
+describe('an endpoint that somebody missed', () => {
+  it('is not dialed again and again for nobody once a dial to it has failed', async () => {
+    const net = netOf();
+    const world = setUpThree({ min: 1, retry: { retries: 0, baseMs: 10, capMs: 10 } }, net);
+    for (const lease of await take(world, 9)) lease.release();
+    net.outcomes.set(A, { kind: 'refuse' });
+    for (const peer of net.openPeers) if (peer.address === A) peer.reset();
+    for (let n = 0; n < 20; n++) {
+      for (const lease of await take(world, 2)) lease.release();
+      await world.pass(5);
+    }
+    expect(net.dialedTo.filter((at) => at === A).length).toBeGreaterThan(3);
+    const before = net.dialedTo.filter((at) => at === A).length;
+    await world.pass(20_000);
+    expect(net.dialedTo.filter((at) => at === A).length - before).toBeLessThan(2);
+  });
+});
+
+describe('a full pool whose sockets are all held', () => {
+  it('gives up no more of them for a new endpoint than it lacks, however long they are held', async () => {
+    const feed = new Feed([`${A}:1`, `${B}:1`]);
+    const world = setUp({ endpoints: feed.discover, max: 6 }, netOf());
+    const leases = await take(world, 6);
+    feed.tell(THREE);
+    await world.pass(40_000);
+    for (const lease of leases) lease.release();
+    await world.pass(5_000);
+    expect(world.pool.stats().closedBy).toEqual({ rebalanced: 2 });
+  });
+});
+
 describe('a server that hangs up at once', () => {
   it('has its back-off, though a dial opened in the very millisecond of the failure before it', () => {
     const { roster } = assemble<string, string>(new FakeNet().surroundings, {
