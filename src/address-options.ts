@@ -41,16 +41,22 @@ export interface DnsOptions {
    * is set up with), or the address of a name server, `'10.0.0.2'` or `'10.0.0.2:5353'`. Default: `['system']`.
    */
   readonly resolvers?: readonly string[];
-  /** How long each of them may take, in ms. Default: 3,000. */
+  /** How long each of them may take, in ms; all together should fit into `connectTimeoutMs`. Default: 3,000. */
   readonly timeoutMs?: number;
   /**
    * How long an answer without a TTL is fresh, and how often a name is asked for again at least while it is in use, in
    * ms. Default: 30,000 (gRPC).
    */
   readonly refreshMs?: number;
-  /** How old an answer may become that is used while no resolver has another, in ms. Default: 900,000. */
+  /**
+   * How old an answer may become that `host` is dialed by while no resolver has another, in ms. Endpoints that DNS gave stay
+   * until an answer says otherwise. Default: 900,000.
+   */
   readonly maxStaleMs?: number;
-  /** Addresses to dial when the name has never been resolved, or not for `maxStaleMs`. Default: none. */
+  /**
+   * Addresses of the one name, dialed when no resolver has answered within 4 s and there is no answer that is young enough:
+   * `connectTimeoutMs` must be longer than that. Default: none.
+   */
   readonly fallbackAddresses?: readonly string[];
 }
 
@@ -72,7 +78,7 @@ export interface AddressOptions {
   readonly dns?: DnsOptions;
   /** How an endpoint is chosen. Default: `'p2c'`, the power of two choices by latency and load. */
   readonly balance?: BalancePolicy;
-  /** Where this client runs: endpoints of the same zone are preferred while they can carry the load. Default: none. */
+  /** Where this client runs: endpoints of the same zone are preferred while at least half of them are well. Default: none. */
   readonly zone?: string;
 }
 
@@ -122,7 +128,7 @@ export function resolveAddresses(options: AddressOptions): ResolvedAddresses {
   const target = options.endpoints === undefined ? one(options) : many(options.endpoints, options);
   for (const name of ['balance', 'zone'] as const) {
     if (options[name] !== undefined && target.kind === 'one') {
-      throw invalidOption(name, 'come with several `endpoints`', options[name]);
+      throw invalidOption(name, 'come with `endpoints`', options[name]);
     }
   }
   return { target, dns: resolveDns(options.dns, target) };
@@ -163,13 +169,18 @@ function many(given: Endpoints, options: AddressOptions): Target {
     );
     const [first] = list;
     if (first === undefined) throw invalidOption('endpoints', 'hold at least one endpoint', given);
-    if (list.length > 1) return { ...how, name: namesOf(list), from: { kind: 'list', list } };
+    // A list that comes from the environment may shrink to one: what is said about choosing must not be refused then.
+    const isChosen = options.balance !== undefined || options.zone !== undefined;
+    if (list.length > 1 || isChosen) return { ...how, name: namesOf(list), from: { kind: 'list', list } };
     // With one there is nothing to choose.
     const { address, host, port } = first;
     return {
       kind: 'one',
       endpoint: { kind: 'tcp', host, port, address: address === host ? undefined : address },
     };
+  }
+  if (typeof given !== 'object' || given === null) {
+    throw invalidOption('endpoints', 'be an array, { host, port }, { srv } or a function', given);
   }
   checkKeys('`endpoints`', given, ['host', 'port', 'srv']);
   const { host, port, srv } = given as Partial<DnsEndpoints & SrvEndpoints>;
@@ -197,7 +208,8 @@ function many(given: Endpoints, options: AddressOptions): Target {
 
 function namesOf(list: readonly FoundEndpoint[]): string {
   const [first, second] = list.map(({ host, port }) => `${host.includes(':') ? `[${host}]` : host}:${port}`);
-  return list.length === 2 ? `${first} and ${second}` : `${first} and ${list.length - 1} more`;
+  if (list.length < 3) return second === undefined ? `${first}` : `${first} and ${second}`;
+  return `${first} and ${list.length - 1} more`;
 }
 
 function resolveZone(zone: unknown): string | undefined {

@@ -22,7 +22,7 @@ import { Breaker } from './retry/breaker.ts';
 import { RetryBudget } from './retry/budget.ts';
 
 /**
- * Makes a client of one server: a pool, and requests that share its sockets as `mode` says. Nothing is dialed before the
+ * Makes a client of one service: a pool, and requests that share its sockets as `mode` says. Nothing is dialed before the
  * next turn of the event loop, and nothing at all before somebody needs a socket when `min` is 0.
  *
  * @throws PulsepoolError `ERR_INVALID_OPTION` for an unknown or impossible option.

@@ -64,7 +64,7 @@ export const REAL: Surroundings = {
 const SLOW_START_MS = 30_000;
 
 /**
- * Makes a pool of sockets to one server. Nothing is dialed before the next turn of the event loop, and nothing
+ * Makes a pool of sockets to one server, or to several endpoints of one service. Nothing is dialed before the next turn of the event loop, and nothing
  * at all before somebody needs a socket when `min` is 0.
  *
  * @throws PulsepoolError `ERR_INVALID_OPTION` for an unknown or impossible option.

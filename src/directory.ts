@@ -20,7 +20,13 @@ import { Names, type NamesStats } from './resolve/names.ts';
 import { type GetInterfaces, NetworkWatch } from './resolve/network-watch.ts';
 import { srvSource } from './resolve/srv-source.ts';
 import { Route } from './route.ts';
-import { type DialError, dialTimeout, discoverFailed, resolveFailed } from './transport/dial-error.ts';
+import {
+  type DialError,
+  dialTimeout,
+  discoverFailed,
+  discoverSilent,
+  resolveFailed,
+} from './transport/dial-error.ts';
 import type { Endpoint } from './transport/endpoint.ts';
 
 /** What a directory is made of. */
@@ -141,7 +147,7 @@ export class Directory<In, Out> {
 
   /** Resolves when endpoints are known. @throws DialError `ERR_DNS` or `ERR_CONNECT_TIMEOUT`; `signal.reason`. */
   async locate(signal: AbortSignal, deadlineAt: number): Promise<void> {
-    const { clock, connectTimeoutMs, members, name } = this.#parts;
+    const { clock, members } = this.#parts;
     this.#begin();
     this.#source?.refresh();
     if (members.isDenied) throw this.#denied();
@@ -152,7 +158,7 @@ export class Directory<In, Out> {
         const seeker: Seeker = { resolve, reject };
         this.#seekers.add(seeker);
         const timer = clock.after(deadlineAt - clock.now(), () => {
-          clock.turn(() => reject(this.#failure() ?? dialTimeout('dns', name, connectTimeoutMs)));
+          clock.turn(() => reject(this.#failure() ?? this.#tooLate()));
         });
         const deafen = onAbort(signal, () => reject(signal.reason));
         stop = () => {
@@ -221,12 +227,12 @@ export class Directory<In, Out> {
 
   #onFailed(error: unknown): void {
     this.#lastError = error;
-    const { announcer, members, name, target } = this.#parts;
+    const { announcer, members, name } = this.#parts;
     // Those of names are told by the names.
-    if (target.kind === 'many' && target.from.kind === 'discover') {
+    if (this.#isDiscovered) {
       announcer.tell('resolveFailed', () => ({
         name,
-        error: resolveFailed(error, name),
+        error: discoverFailed(error, name),
         staleMs: undefined,
       }));
     }
@@ -237,6 +243,13 @@ export class Directory<In, Out> {
   #failure(): DialError | undefined {
     if (this.#lastError === undefined) return undefined;
     return (this.#isDiscovered ? discoverFailed : resolveFailed)(this.#lastError, this.#parts.name);
+  }
+
+  #tooLate(): DialError {
+    const { connectTimeoutMs, name } = this.#parts;
+    return this.#isDiscovered
+      ? discoverSilent(name, connectTimeoutMs)
+      : dialTimeout('dns', name, connectTimeoutMs);
   }
 
   get #isDiscovered(): boolean {

@@ -28,7 +28,7 @@ export interface ResolveFailedEvent {
   /** The name that was looked up. */
   readonly name: string;
   readonly error: PulsepoolError;
-  /** How old the answer is that is used instead, in ms; none when there is none, or its age is not known. */
+  /** How old the last good answer is, in ms; none when there is none, or its age is not known. */
   readonly staleMs: number | undefined;
 }
 

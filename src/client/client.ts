@@ -75,7 +75,7 @@ const REQUEST_KEYS = ['signal', 'timeoutMs', 'priority', 'idempotent', 'hedge', 
 const STREAM_KEYS = ['isLast', 'signal', 'timeoutMs', 'priority', 'key'];
 const SUBSCRIBE_KEYS = ['signal', 'onLost', 'onRestored'];
 
-/** Requests to one server; made by `createClient()`. */
+/** Requests to one service; made by `createClient()`. */
 export class Client<In, Out> implements AsyncDisposable {
   /** The pool underneath: for leases, `ready()`, `suspend()`, `reset()`, `resize()`, `sockets()`, and its own events. */
   readonly pool: Pool<In, Out>;

@@ -10,8 +10,13 @@ import type { PoolState } from './pool-state.ts';
 export interface EndpointRow {
   /** As events name it: `orders:7000`, `orders/10.0.0.3:7000`, a path. */
   readonly endpoint: string;
-  /** `ejected`: put out; `probing`: one caller finds out whether it is well again; `warming`: new or well again, and spared. */
-  readonly state: HealthName;
+  /**
+   * - `healthy`
+   * - `failing`: the newest thing known about it is a failure, and it is not put out: too few others are well, or not yet
+   * - `ejected`: put out; `probing`: one caller finds out whether it is well again
+   * - `warming`: new or well again, and spared
+   */
+  readonly state: HealthName | 'failing';
   readonly tier: number;
   readonly zone: string | undefined;
   readonly weight: number;
@@ -46,7 +51,7 @@ function rowOf<In, Out>(member: PoolMember<In, Out>, state: PoolState<In, Out>, 
   const { backoff, dialing, latency, name: endpoint, open, record, tier, weight, zone } = member;
   return Object.freeze({
     endpoint,
-    state: record.state.name,
+    state: record.isIn && isFailing(member) ? 'failing' : record.state.name,
     tier,
     zone,
     weight,
@@ -62,4 +67,9 @@ function rowOf<In, Out>(member: PoolMember<In, Out>, state: PoolState<In, Out>, 
     lastError: backoff.lastError,
     backoffMs: backoff.waitMs(now),
   });
+}
+
+/** Whether the newest thing known about it is a failure. */
+export function isFailing<In, Out>({ backoff, record }: PoolMember<In, Out>): boolean {
+  return backoff.isFailing || record.isFailing;
 }

@@ -112,7 +112,7 @@ function explain(error: unknown, endpoint: string): DialError {
     phase: 'handshake',
     endpoint,
     retryable,
-    hint: 'onConnect threw: see the cause. Wrong credentials are the usual one.',
+    hint: 'onConnect threw: see the cause. Wrong credentials are the usual one; or it refused this peer.',
     cause: error,
   });
 }

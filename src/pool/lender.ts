@@ -320,8 +320,9 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
    * The one whose turn it is waits for an endpoint to which nothing leads, and there is no place: whoever waits for this
    * socket has to wait a little longer. Else callers with a busy key would keep out those with another one for ever.
    */
-  #isOwed({ member }: Slot<In, Out>): boolean {
-    if (this.#waiters.pinned === 0) return false;
+  #isOwed({ member, uses }: Slot<In, Out>): boolean {
+    // What has just been opened serves whom it was opened for.
+    if (this.#waiters.pinned === 0 || uses === 0) return false;
     const pin = this.#waiters.head?.pin;
     const { sizes, tally } = this.#state;
     if (pin === undefined || pin === member || tally.total < sizes.max) return false;

@@ -15,6 +15,7 @@ import type { DialTargets } from './opener.ts';
 import type { PoolMember } from './pool-member.ts';
 import { MemberShelf, Shelf } from './shelf.ts';
 import type { Slot } from './slot.ts';
+import type { Pin } from './waiter-list.ts';
 
 /** What a caller would like of the socket it gets. */
 export interface Wish<In, Out> {
@@ -34,9 +35,16 @@ export interface MembersOwner<In, Out> {
   readonly onTurned: () => void;
   /** How many dials there is a use for, wherever they lead. */
   readonly wantedAnywhere: () => number;
+  /** Where alone the one may be served whose turn it is, if that is so. */
+  readonly turn: () => Pin | undefined;
 }
 
-const NOBODY = { onMissing: () => undefined, onTurned: () => undefined, wantedAnywhere: () => 1 };
+const NOBODY = {
+  onMissing: () => undefined,
+  onTurned: () => undefined,
+  wantedAnywhere: () => 1,
+  turn: () => undefined,
+};
 
 /** See the file's comment. */
 export class Members<In, Out> implements DialTargets<In, Out> {
@@ -179,13 +187,14 @@ export class Members<In, Out> implements DialTargets<In, Out> {
       return only !== undefined && mayDial(only, now) ? only : undefined;
     }
     const isFree = this.#owner.wantedAnywhere() > this.#spent();
+    const turn = this.#owner.turn();
     let best: PoolMember<In, Out> | undefined;
     let bestRank = Number.POSITIVE_INFINITY;
     let leastOrder = Number.POSITIVE_INFINITY;
     for (const member of this.#list) {
       if (!mayDial(member, now) || !(isFree || member.needs > member.dialing)) continue;
       const share = balancer.share(member, now);
-      const rank = rankOf(member, share);
+      const rank = member.unmet > member.dialing && member === turn ? FIRST_RANK : rankOf(member, share);
       const order = rank === LAST_RANK ? member.dialedAt : loadOf(member, share);
       if (rank > bestRank || (rank === bestRank && order > leastOrder)) continue;
       // Equals by lot: with the same order in every process, all of them would begin with the same one.
@@ -391,6 +400,8 @@ function isReachable<In, Out>({ backoff }: PoolMember<In, Out>): boolean {
   return !backoff.isFailing;
 }
 
+// Whose turn it is waits for it. Were another one dialed, its socket would have to make room again.
+const FIRST_RANK = -1;
 // Those that fail, or take long.
 const LAST_RANK = 3;
 

@@ -41,7 +41,7 @@ export class PoolMember<In, Out> extends Member {
   /** A caller was to go to it and found no socket at rest: one more would be welcome. 0 or 1. */
   wanted = 0;
   /** When one was last welcome, in ms of the clock. */
-  wantedAt = Number.NEGATIVE_INFINITY;
+  wantedAt: number = Number.NEGATIVE_INFINITY;
   /** Callers who wait for a socket of its and no other. Kept by the queue. */
   pinned = 0;
   /** Aborted when it is no longer one of the pool's endpoints; none where that can't be. */

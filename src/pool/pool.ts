@@ -16,7 +16,7 @@ import {
 import type { NamesStats } from '../resolve/names.ts';
 import { type Advice, advise } from './advice.ts';
 import type { Announcer } from './announcer.ts';
-import { type EndpointRow, endpointRows } from './endpoint-row.ts';
+import { type EndpointRow, endpointRows, isFailing } from './endpoint-row.ts';
 import { Lease } from './lease.ts';
 import type { Lender } from './lender.ts';
 import type { Wish } from './members.ts';
@@ -166,7 +166,8 @@ export class Pool<In, Out> implements AsyncDisposable {
     if (key === undefined) return;
     if (typeof key !== 'string') throw invalidOption('key', 'be a string', key);
     if (this.#parts.isKeyed) return;
-    throw invalidOption('key', "come with `balance: 'consistent-hash'` and several `endpoints`", key);
+    const hint = 'Nothing was asked for.';
+    throw invalidOption('key', "come with `balance: 'consistent-hash'` and `endpoints`", key, hint);
   }
 
   /**
@@ -345,7 +346,8 @@ export class Pool<In, Out> implements AsyncDisposable {
     const { list } = state.members;
     const dns = Object.freeze(this.#parts.directory.stats);
     const endpointsOut = list.reduce((sum, { record }) => sum + (record.isIn ? 0 : 1), 0);
-    const endpoints = { endpoints: list.length, endpointsOut, dns };
+    const endpointsFailing = list.reduce((sum, one) => sum + (one.record.isIn && isFailing(one) ? 1 : 0), 0);
+    const endpoints = { endpoints: list.length, endpointsOut, endpointsFailing, dns };
     const gauges = { ...state.counts(waiters.size), ...sizes, oldestWaitMs, isSuspended, ...endpoints };
     return counters.snapshot(gauges, now);
   }

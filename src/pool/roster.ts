@@ -188,6 +188,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
       onMissing: (member) => this.#onMissing(member),
       onTurned: () => this.#repin(),
       wantedAnywhere: () => this.#wantedAnywhere(),
+      turn: () => (this.waiters.pinned === 0 ? undefined : this.waiters.head?.pin),
     };
     this.#retirement = new Retirement(parts.maxConnecting, clock, {
       hasRoom: () => this.dials.hasRoom,

@@ -33,6 +33,8 @@ export interface PoolStats extends PoolCounts, Sizes {
   readonly endpoints: number;
   /** Those of them that were put out. */
   readonly endpointsOut: number;
+  /** Those that were not, though the newest thing known about them is a failure: all of them when the service is down. */
+  readonly endpointsFailing: number;
   /** Times that an endpoint was put out. */
   readonly ejected: number;
   /** Look-ups of names: how many, how many in vain, how often an old answer had to do, and how old such a one is now. */
@@ -159,7 +161,10 @@ export class Counters {
   snapshot(
     gauges: PoolCounts &
       Sizes &
-      Pick<PoolStats, 'oldestWaitMs' | 'isSuspended' | 'endpoints' | 'endpointsOut' | 'dns'>,
+      Pick<
+        PoolStats,
+        'oldestWaitMs' | 'isSuspended' | 'endpoints' | 'endpointsOut' | 'endpointsFailing' | 'dns'
+      >,
     now: number,
   ): PoolStats {
     return Object.freeze({

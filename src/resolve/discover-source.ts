@@ -84,7 +84,7 @@ class DiscoverSource implements EndpointSource {
   /** Goes through one iterable until it ends or throws, or this source does. */
   async #follow(owner: SourceOwner): Promise<void> {
     const { signal } = this.#ending;
-    const iterator = this.#discover(signal)[Symbol.asyncIterator]();
+    const iterator = iteratorOf(this.#discover(signal));
     if (signal.aborted) {
       letGo(iterator);
       return;
@@ -117,24 +117,37 @@ class DiscoverSource implements EndpointSource {
 }
 
 function parseList(value: unknown): readonly FoundEndpoint[] {
-  if (!Array.isArray(value)) throw invalidOption('discover', 'yield arrays of endpoints', value, KEPT);
-  if (value.length === 0) throw invalidOption('discover', 'yield at least one endpoint', value, KEPT);
+  if (!Array.isArray(value)) throw invalidOption('endpoints', 'yield arrays of endpoints', value, KEPT);
+  if (value.length === 0) throw invalidOption('endpoints', 'yield at least one endpoint', value, KEPT);
   return distinctEndpoints(
-    value.map((one: unknown, index) => parseGivenEndpoint(one, `discover()[${index}]`)),
+    value.map((one: unknown, index) => parseGivenEndpoint(one, `endpoints()[${index}]`)),
   );
 }
 
 const KEPT = 'The list before it is kept: registries that have just been restarted are empty.';
 
 function endedEmpty(): PulsepoolError {
-  return new PulsepoolError('ERR_INVALID_OPTION', '`discover` ended without having yielded a list', {
-    retryable: false,
-    hint: 'Yield the list of endpoints, and again whenever it changes.',
-  });
+  return new PulsepoolError(
+    'ERR_INVALID_OPTION',
+    'The function in `endpoints` ended without having yielded a list',
+    {
+      retryable: false,
+      hint: 'Yield the list of endpoints, and again whenever it changes.',
+    },
+  );
+}
+
+function iteratorOf(given: unknown): AsyncIterator<unknown> {
+  if (typeof given === 'object' && given !== null && Symbol.asyncIterator in given) {
+    return (given as AsyncIterable<unknown>)[Symbol.asyncIterator]();
+  }
+  const hint = 'It is an `async function*`, most simply.';
+  throw invalidOption('endpoints', 'be a function that returns an async iterable', given, hint);
 }
 
 function letGo(iterator: AsyncIterator<unknown>): void {
-  const warn = (error: unknown): void => warnOf('The return() of what `discover` gave', error);
+  const warn = (error: unknown): void =>
+    warnOf('The return() of what the function in `endpoints` gave', error);
   try {
     iterator.return?.().then(undefined, warn);
   } catch (error) {

@@ -56,7 +56,7 @@ export interface EntryParts<Item> {
 export interface EntryOwner {
   onAsked(): void;
   onServedStale(): void;
-  /** `staleMs`: the age of the answer that is served instead, in ms. */
+  /** `staleMs`: the age of the last good answer, in ms. */
   onFailed(name: string, error: ResolveError, staleMs: number | undefined): void;
   onChanged(name: string, added: readonly string[], removed: readonly string[]): void;
 }
@@ -152,9 +152,10 @@ export class Entry<Item> {
     return clock.now() - this.#usedAt > Math.max(times.maxStaleMs, LONGEST_TTL_MS);
   }
 
-  /** How old the answer is that is in use although it should have been renewed, in ms; 0 when there is none. */
+  /** How old the last good answer is that should have been renewed and is in use, in ms; 0 when there is none. */
   get staleMs(): number {
-    const good = this.#usable();
+    // However old: when it is too old for whoever asks anew, things are worse, not better.
+    const good = this.#good;
     const now = this.#parts.clock.now();
     if (good === undefined || now < good.freshUntil) return 0;
     // Of a name that nobody watches none is in use, unless the last look-up was in vain.
@@ -340,10 +341,9 @@ export class Entry<Item> {
       this.#deniedAt ??= now;
       if (now - this.#deniedAt >= CONFIRM_AFTER_MS) this.#good = undefined;
     }
-    const usable = this.#usable();
     this.#schedule();
     this.#serveAll();
-    owner.onFailed(name, error, usable === undefined ? undefined : now - usable.at);
+    owner.onFailed(name, error, this.#good === undefined ? undefined : now - this.#good.at);
     this.#tellAll(before?.items ?? [], this.#good?.items ?? []);
     this.#watchers.tellFailed(error);
   }

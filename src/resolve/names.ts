@@ -33,7 +33,7 @@ export interface NamesOptions {
 
 /** Who is told. Neither may throw. */
 interface NamesOwner {
-  /** No resolver had an answer. `staleMs`: the age of the one that is served instead, in ms. */
+  /** No resolver had an answer. `staleMs`: the age of the last good one, in ms. */
   onFailed(name: string, error: ResolveError, staleMs: number | undefined): void;
   /** A good answer differs from the one before it, or the name was confirmed to be gone. */
   onChanged(name: string, added: readonly string[], removed: readonly string[]): void;
@@ -82,7 +82,7 @@ export interface NamesStats {
   readonly failures: number;
   /** Callers who were given an answer that should have been renewed. */
   readonly staleServed: number;
-  /** The age of the oldest answer in use that should have been renewed, in ms; 0 when all are fresh. */
+  /** The age of the oldest answer in use that should have been renewed, in ms, though it be older than `maxStaleMs`; 0 when all are fresh. */
   readonly oldestStaleMs: number;
 }
 

@@ -157,6 +157,18 @@ export function discoverFailed(error: unknown, endpoint: string): DialError {
   });
 }
 
+/** The user's function that finds endpoints has given no list in time. */
+export function discoverSilent(endpoint: string, connectTimeoutMs: number): DialError {
+  const reason = `the function in \`endpoints\` has yielded no list within ${connectTimeoutMs} ms, in phase dns`;
+  return new DialError('ERR_CONNECT_TIMEOUT', `No endpoint to dial: ${reason}.`, {
+    phase: 'dns',
+    endpoint,
+    retryable: true,
+    hint: 'It must yield the whole list as soon as it knows it, and again whenever it has changed.',
+    reason,
+  });
+}
+
 /** What each resolver said. Read as found: the errors of resolving are not known here. */
 function failuresOf(error: unknown): readonly { resolver: string; error: unknown }[] {
   const failures: unknown = error instanceof Error ? Reflect.get(error, 'failures') : undefined;

@@ -138,7 +138,7 @@ describeWithOwnAddresses('names whose DNS server has faults:', () => {
       expect(diary.of('resolveFailed')).toEqual([]);
     });
 
-    test('a first resolver that is slow is passed over after timeoutMs, and what it says later changes nothing', async () => {
+    test('a first resolver that is slow is passed over after timeoutMs, and used again once it answers in time', async () => {
       await Promise.all([server.setAddresses(name, [b.address]), backup.setAddresses(name, [a.address])]);
       await server.pause();
       try {
@@ -329,19 +329,24 @@ describeWithOwnAddresses('names whose DNS server has faults:', () => {
       expect(await pool.request(WHO)).toBe('b');
     });
 
-    test('all servers go, and come back seconds later at new addresses: who waits that long is served', async () => {
+    test('all servers go for 40 s, and come back at new addresses: who waits that long is served', {
+      timeout: 120_000,
+    }, async () => {
       const members = [a, b, c];
       await server.setAddresses(
         name,
         members.map(({ address }) => address),
       );
-      const { client } = clientOf({}, { retry: { retries: 100, baseMs: 50, capMs: 1_000 } });
-      await using load = startLoad(50, askWho(client, 30_000));
+      const { client } = clientOf(
+        {},
+        { retry: { retries: 100, baseMs: 50, capMs: 1_000 }, acquireTimeoutMs: 100_000 },
+      );
+      await using load = startLoad(50, askWho(client, 100_000));
       await load.next(100);
       await Promise.all(members.map((member) => member.kill()));
       const goneAt = performance.now();
       await until(() => client.pool.stats().idle + client.pool.stats().leased === 0, 'no socket is left');
-      await sleep(5_000);
+      await sleep(40_000);
       await Promise.all(members.map((member) => member.moveTo(group.freeAddress())));
       const backAt = performance.now();
       await server.setAddresses(

@@ -60,7 +60,13 @@ describe('the recipes', () => {
 });
 
 describe('the links', () => {
-  const pages = ['README.md', 'CONTRIBUTING.md', 'docs/recipes.md', 'docs/benchmarks.md', 'docs/simulation.md'];
+  const pages = [
+    'README.md',
+    'CONTRIBUTING.md',
+    'docs/recipes.md',
+    'docs/benchmarks.md',
+    'docs/simulation.md',
+  ];
 
   it.each(pages)('of %s lead to headings and files that are there', (path) => {
     const page = new URL(path, root);

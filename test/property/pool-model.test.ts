@@ -1,7 +1,8 @@
 /**
  * Random lives of a pool: callers come, go, abort and forget; dials, handshakes, hooks and pings succeed, fail, take
- * their time or never end; the server answers, stalls, dies and comes back; the pool is resized, reset, suspended and
- * closed; time passes and freezes. Whenever nothing moves the books must balance, and at the end nothing may be left.
+ * their time or never end; the server answers, stalls, dies and comes back; endpoints join, leave, move and fail one by
+ * one, names change and get lost, and so does the network; the pool is resized, reset, suspended and closed; time passes
+ * and freezes. Whenever nothing moves the books must balance, and at the end nothing may be left.
  *
  * `PULSEPOOL_MODEL_STEPS` sets how many things happen (100,000 by default). A failure prints what is to be set to see
  * it again: `PULSEPOOL_MODEL_SEED`, `PULSEPOOL_MODEL_PATH`, `PULSEPOOL_MODEL_REPLAY`.
@@ -10,6 +11,7 @@ import process from 'node:process';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ACTIONS, actions, closings, worlds } from './model/actions.ts';
+import { DNS_ANSWERS, FATES } from './model/places.ts';
 import { GATES, WAYS } from './model/ways.ts';
 import { World } from './model/world.ts';
 
@@ -79,7 +81,21 @@ const OUTCOMES = [
   'closed destroyed',
   'closed detached',
   'closed shutdown',
+  'closed removed',
+  'closed ejected',
+  'closed rebalanced',
+  'closed network',
+  'ejected',
+  'restored',
+  'endpointsChanged',
+  'addressesChanged',
+  'networkChanged',
+  'resolveFailed',
+  'all endpoints down',
   'calm',
+  'calm but for one: refuse',
+  'calm but for one: hang',
+  'calm but for one: untrusted',
   'steps after close',
 ];
 
@@ -114,6 +130,8 @@ const life = fc.asyncProperty(
   }),
   fc.commands([actions, closings], { maxCommands: 12, size: 'max', disableReplayLog: true }),
   async (drawn, early, late) => {
+    // What was said in a life that failed must not fail the next one.
+    warnings.splice(0);
     const world = new World(drawn, tally);
     const setUp = () => ({ model: world, real: world });
     await fc.asyncModelRun(setUp, early);
@@ -147,6 +165,7 @@ it(
     const wanted: string[] = [...ACTIONS, 'in haste'];
     if (STEPS >= USUAL_STEPS) {
       wanted.push(...OUTCOMES);
+      wanted.push(...FATES.map((fate) => `fate ${fate}`), ...DNS_ANSWERS.map((answer) => `dns ${answer}`));
       for (const gate of GATES) if (gate !== 'dial') wanted.push(...WAYS.map((way) => `${gate} ${way}`));
     }
     expect(wanted.filter((what) => count(what) === 0)).toEqual([]);

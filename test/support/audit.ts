@@ -1,13 +1,16 @@
 /**
- * What must be true of a pool after every step, whatever happened: the counts add up, `max` holds, every socket is in
- * one place, nobody waits for something that is there, and what is missing is being opened.
+ * What must be true of a pool after every step, whatever happened: the counts add up, for all endpoints together and for
+ * each, `max` holds, every socket is in one place, nobody waits for something that is there, and what is missing is being
+ * opened.
  *
  * An audit knows only the pool and its network. Who asked for what, and whether they got it in time, the test knows.
  */
 
+import { isIP } from 'node:net';
 import { expect } from 'vitest';
 import type { assemble } from '../../src/create-pool.ts';
-import type { SlotStateName } from '../../src/pool/slot.ts';
+import type { PoolMember } from '../../src/pool/pool-member.ts';
+import type { Slot, SlotStateName } from '../../src/pool/slot.ts';
 import type { FakeNet } from './fake-net.ts';
 import { viewOf } from './roster-view.ts';
 
@@ -25,8 +28,12 @@ export class Audit {
   // Resets so far, the newest slot at the last resize, and what was true when the pool was suspended.
   #resets = 0;
   #lastIdAtResize = 0;
-  #atSuspend: { readonly dials: number; readonly acquired: number; readonly prepared: number } | undefined;
+  #atSuspend:
+    | { readonly dials: number; readonly begun: number; readonly acquired: number; readonly prepared: number }
+    | undefined;
   #before: readonly number[] = [];
+  // Every endpoint there ever was: what has left must be forgotten to the last count.
+  readonly #members: Set<PoolMember<string, string>> = new Set();
   // Since when fewer are open than `min`, or rest than `minIdle`, and nothing is dialed though there is room.
   #shortSince: { readonly at: number; readonly opened: number } | undefined;
 
@@ -52,9 +59,9 @@ export class Audit {
       );
       const { acquired } = roster.state.counters;
       // A dial that has begun goes on, though its name may have been resolved only now.
-      const begun = roster.state.members.list.reduce((sum, { dialing }) => sum + dialing, 0) - net.dialing;
-      const dials = net.dialedAt.length + begun;
-      this.#atSuspend ??= { dials, acquired, prepared: prepared.length };
+      let begun = 0;
+      for (const { dialing } of this.#meet()) begun += dialing;
+      this.#atSuspend ??= { dials: net.dialedAt.length, begun, acquired, prepared: prepared.length };
       return suspended;
     };
     roster.resume = () => {
@@ -94,6 +101,8 @@ export class Audit {
     this.#checkPlaces();
     this.#checkBooks();
     this.#checkSockets();
+    this.#checkMembers();
+    this.#checkWaiters();
     this.#checkNeeds();
     this.#checkCounters();
   }
@@ -110,6 +119,18 @@ export class Audit {
     equal(clock.pendingTimers, 0, 'timers at the end');
     equal(clock.pendingTurns, 0, 'turns at the end');
     expect(hold, 'holds at the end').toMatchObject({ count: 0, isEnded: true });
+    for (const { arriving, dialing: dials, inFlight, name, open, pinned, resting, slow } of this.#meet()) {
+      const left = { open, resting: resting.length, dialing: dials, arriving, slow, inFlight, pinned };
+      for (const [what, count] of Object.entries(left)) equal(count, 0, `${what} of ${name} at the end`);
+    }
+  }
+
+  /** Every endpoint there is or was. */
+  #meet(): ReadonlySet<PoolMember<string, string>> {
+    const { members, slots } = this.#roster.state;
+    for (const member of members.list) this.#members.add(member);
+    for (const { member } of slots) if (member !== undefined) this.#members.add(member);
+    return this.#members;
   }
 
   /** Each slot is in one state, and in the place that goes with it. */
@@ -180,13 +201,105 @@ export class Audit {
     if (books.ordered < 0) fail(`${books.ordered} successors ordered`);
   }
 
+  /** A dial by name may race over all the addresses that the name has had. */
+  get #racing(): number {
+    const isByName = this.#roster.state.members.list.some(({ endpoint: to }) => {
+      return to.kind === 'tcp' && isIP(to.address ?? to.host) === 0;
+    });
+    return isByName ? Math.max(1, new Set(this.#net.dialedTo).size) : 1;
+  }
+
   #checkSockets(): void {
     const { dialing, openSockets } = this.#net;
     const { counts } = viewOf(this.#roster);
     const open = counts.idle + counts.leased;
     // A slot whose dial is over, but which is not open yet, may have a handshake under way.
-    atMost(openSockets, open + counts.closing + counts.dialing - dialing, 'sockets: one is lost');
+    const arriving = counts.dialing * this.#racing - dialing;
+    atMost(openSockets, open + counts.closing + arriving, 'sockets: one is lost');
     atMost(open, openSockets, 'open slots: a socket is imagined');
+  }
+
+  /** Each endpoint knows what it has: sockets, those that rest, leases, dials, and who waits for it. */
+  #checkMembers(): void {
+    const { members, shelf, slots } = this.#roster.state;
+    const isBalanced = members.balancer !== undefined;
+    const books = new Map<PoolMember<string, string>, MemberBooks>();
+    for (const member of this.#meet())
+      books.set(member, { open: 0, counted: 0, uncounted: 0, checked: 0, pinged: 0, dialing: 0 });
+    for (const { id, isBorrowCheck, isFirstPing, member, state } of slots) {
+      const own = member === undefined ? undefined : books.get(member);
+      if (own === undefined) {
+        if (state.name !== 'dialing') fail(`slot ${id} is ${state.name}, and leads nowhere`);
+        continue;
+      }
+      if (state.name === 'dialing') own.dialing += 1;
+      if (state.name === 'idle' || state.name === 'checking' || state.name === 'leased') own.open += 1;
+      if (state.name === 'idle' && member?.isGone === true)
+        fail(`slot ${id} rests, and ${member.name} has left`);
+      if (isBorrowCheck) own.checked += 1;
+      if (isFirstPing) own.pinged += 1;
+      if (state.name === 'leased' && state.isCounted) own.counted += 1;
+      else if (state.name === 'leased' && state.hook === undefined) own.uncounted += 1;
+    }
+    const resting = new Map<PoolMember<string, string>, Slot<string, string>[]>();
+    for (let slot = shelf.bottom; slot !== undefined && isBalanced; slot = slot.above) {
+      if (slot.member !== undefined) resting.set(slot.member, [...(resting.get(slot.member) ?? []), slot]);
+    }
+    let running = 0;
+    let slow = 0;
+    for (const [member, own] of books) {
+      const { name } = member;
+      equal(member.open, own.open, `open at ${name}`);
+      // The calls of a client count, and not its lease.
+      if (own.uncounted === 0) equal(member.inFlight, own.counted, `in flight at ${name}`);
+      else if (member.inFlight < own.counted) fail(`${member.inFlight} in flight at ${name}`);
+      const shelved = resting.get(member) ?? [];
+      equal(member.resting.length, shelved.length, `at rest at ${name}`);
+      if (member.resting.some((slot, at) => slot !== shelved[at]))
+        fail(`the order of those at rest at ${name}`);
+      equal(member.arriving, 0, `opened and not told, at ${name}`);
+      if (member.dialing < 0 || member.slow < 0)
+        fail(`${member.dialing} dials to ${name}, ${member.slow} slow`);
+      atMost(member.dialing, own.dialing, `dials to ${name}`);
+      atMost(member.slow, member.dialing, `slow dials to ${name}`);
+      if (member.isGone && (members.list.includes(member) || member.wanted !== 0))
+        fail(`${name} has left, and is wanted`);
+      equal(member.checked, own.checked, `checked for somebody at ${name}`);
+      equal(member.pinged, own.pinged, `first pings at ${name}`);
+      if (member.wanted !== 0 && member.wanted !== 1) fail(`${name} is wanted ${member.wanted} times`);
+      running += member.dialing;
+      slow += member.slow;
+    }
+    // Dials of a race over the addresses of one name are one dial.
+    if (this.#net.dialing > 0 && running === 0) fail('a dial is under way, and no endpoint knows of it');
+    if (members.slow < 0 || members.slow > slow) fail(`${members.slow} dials are slow, not ${slow}`);
+  }
+
+  /** Who waits for one endpoint is known there. */
+  #checkWaiters(): void {
+    const { waiters } = this.#roster;
+    let size = 0;
+    let wishing = 0;
+    let pinned = 0;
+    const pins = new Map<object, number>();
+    for (const { pin, wish } of waiters.inOrder()) {
+      size += 1;
+      if (wish !== undefined) wishing += 1;
+      else if (pin !== undefined) fail('somebody waits for one endpoint without having wished for it');
+      if (pin === undefined) continue;
+      pinned += 1;
+      pins.set(pin, (pins.get(pin) ?? 0) + 1);
+    }
+    equal(waiters.size, size, 'waiters');
+    equal(waiters.wishing, wishing, 'waiters who wish for something');
+    equal(waiters.pinned, pinned, 'waiters who wait for one endpoint');
+    for (const member of this.#meet()) {
+      const { isGone, name } = member;
+      equal(member.pinned, pins.get(member) ?? 0, `waiters for ${name}`);
+      pins.delete(member);
+      if (isGone && member.pinned > 0) fail(`${member.pinned} wait for ${name}, which has left`);
+    }
+    equal(pins.size, 0, 'unknown endpoints that somebody waits for');
   }
 
   /** Nobody waits for what is there, and what is missing is on its way. */
@@ -195,8 +308,8 @@ export class Audit {
     const { dialedAt, hold } = this.#net;
     if (hold.count < 0) fail(`the process is held by ${hold.count}`);
     if (this.#atSuspend !== undefined) {
-      const { acquired, dials: dialed, prepared } = this.#atSuspend;
-      atMost(dialedAt.length, dialed, 'dials since the pool was suspended');
+      const { acquired, begun, dials: dialed, prepared } = this.#atSuspend;
+      atMost(dialedAt.length, dialed + begun * this.#racing, 'dials since the pool was suspended');
       atMost(
         this.#roster.state.counters.acquired,
         acquired + prepared,
@@ -208,11 +321,13 @@ export class Audit {
     this.#shortSince = undefined;
     if (isSuspended) return;
     const waiting = waiters.size;
-    if (waiting > books.borrowChecks) equal(books.shelved, 0, 'sockets at rest while somebody waits');
+    if (waiting > books.borrowChecks || waiters.pinned > 0) this.#checkShelf();
     if (waiting > 0 && counts.total === 0) fail('somebody waits for nothing');
     if (isClosing || counts.dialing > 0 || !dials.hasRoom) return;
     const open = counts.idle + counts.leased;
-    if (waiting > books.borrowChecks + books.firstPings)
+    const { members } = this.#roster.state;
+    const taken = waiters.pinned === 0 ? 0 : members.hopes(true);
+    if (waiting - waiters.pinned > books.borrowChecks + books.firstPings - taken || members.unmet > 0)
       fail('somebody waits, there is room, and nothing is dialed');
     if (open + counts.closing < sizes.min)
       fail(`${open} are open, min is ${sizes.min}, and nothing is dialed`);
@@ -227,6 +342,33 @@ export class Audit {
       fail(
         `${open} are open, ${counts.idle} rest, min is ${sizes.min}, minIdle ${sizes.minIdle}, and nothing is dialed`,
       );
+  }
+
+  /** Nothing rests that would do for somebody who waits, and for whom nothing is being checked. */
+  #checkShelf(): void {
+    const { state, waiters } = this.#roster;
+    const checked = new Map<PoolMember<string, string>, number>();
+    let left = 0;
+    for (const { isBorrowCheck, member } of state.slots) {
+      if (!isBorrowCheck || member === undefined) continue;
+      checked.set(member, (checked.get(member) ?? 0) + 1);
+    }
+    for (const [member, count] of checked) left += Math.max(0, count - member.pinned);
+    const isFree = waiters.size - waiters.pinned > left;
+    for (let slot = state.shelf.bottom; slot !== undefined; slot = slot.above) {
+      const { id, member } = slot;
+      const isHoped = member !== undefined && member.pinned > (checked.get(member) ?? 0);
+      if (this.#isUsurped(slot)) fail(`slot ${id} rests, its place is wanted for another endpoint`);
+      if (isFree || isHoped)
+        fail(`slot ${id} to ${member?.name} rests while somebody waits who would have it`);
+    }
+  }
+
+  /** Whether its place in a full pool is what somebody waits for. */
+  #isUsurped({ member }: Slot<string, string>): boolean {
+    const { counts, isClosing, sizes } = viewOf(this.#roster);
+    if (isClosing || counts.total < sizes.max || counts.closing + counts.dialing > 0) return false;
+    return member?.pinned === 0 && this.#roster.state.members.unmet > 0;
   }
 
   #checkCounters(): void {
@@ -265,6 +407,17 @@ export class Audit {
     equal(closed, stats.closed, 'closed by reason');
     equal(this.#pool.sockets().length, counts.total, 'rows of sockets');
   }
+}
+
+interface MemberBooks {
+  open: number;
+  /** Leases that count as in flight, and those whose calls do. */
+  counted: number;
+  uncounted: number;
+  checked: number;
+  pinged: number;
+  /** Slots that are dialing, or wait for that, and whose last attempt led there. */
+  dialing: number;
 }
 
 function equal(actual: number, expected: number, what: string): void {

@@ -26,6 +26,15 @@ describe('where the server is', () => {
     });
   });
 
+  it('is many endpoints with a list of one when something is said about choosing: it may have been longer', () => {
+    for (const how of [{ balance: 'consistent-hash' }, { zone: 'x' }] as const) {
+      expect(resolveAddresses({ endpoints: ['a:1'], ...how }).target).toMatchObject({
+        kind: 'many',
+        name: 'a:1',
+      });
+    }
+  });
+
   it('is many endpoints with a list, a name, SRV records or a function', () => {
     const all: [Endpoints, string, string][] = [
       [['a:1', 'b:2'], 'list', 'a:1 and b:2'],
@@ -76,6 +85,7 @@ describe('where the server is', () => {
     ['endpoints.srv', { endpoints: { srv: 'x', port: 1 } as never }],
     ['endpoints.host', { endpoints: { host: '10.0.0.1', port: 1 } }],
     ['endpoints.port', { endpoints: { host: 'a', port: 99_999 } }],
+    ['endpoints', { endpoints: 'a:1' as never }],
     ['balance', { ...NAMED, balance: 'p2c' }],
     ['balance', { endpoints: ['a:1', 'b:1'], balance: 'random' as never }],
     ['zone', { ...NAMED, zone: 'x' }],

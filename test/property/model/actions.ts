@@ -4,11 +4,24 @@
  */
 
 import fc from 'fast-check';
+import { BALANCE_POLICIES } from '../../../src/balance/policies.ts';
 import { PulsepoolError } from '../../../src/errors.ts';
 import type { Lease } from '../../../src/pool/lease.ts';
 import type { FakePeer } from '../../support/fake-net.ts';
 import { viewOf } from '../../support/roster-view.ts';
 import { settle } from '../../support/virtual-clock.ts';
+import {
+  ADDRESSES,
+  DNS_ANSWERS,
+  type DnsAnswer,
+  FATES,
+  type Fate,
+  LIST_CHANGES,
+  type ListChange,
+  NETWORKS,
+  type Network,
+  type Place,
+} from './places.ts';
 import {
   GATES,
   type Gate,
@@ -24,6 +37,8 @@ import type { Drawn, World } from './world.ts';
 interface Bounds {
   readonly timeoutMs?: number | undefined;
   readonly priority?: number | undefined;
+  /** Where callers may have one. */
+  readonly key?: string | undefined;
   readonly isAbortable: boolean;
 }
 
@@ -57,6 +72,10 @@ export type Action =
   | { readonly do: 'reset'; readonly perSecond: number }
   | { readonly do: 'server'; readonly mode: ServerMode }
   | { readonly do: 'way'; readonly gate: Gate; readonly way: Way; readonly trouble: Trouble }
+  | { readonly do: 'fate'; readonly address: string; readonly fate: Fate }
+  | { readonly do: ListChange; readonly pick: number }
+  | { readonly do: 'dns'; readonly answer: DnsAnswer }
+  | { readonly do: 'network'; readonly network: Network; readonly sleptMs: number }
   | { readonly do: 'pass' | 'freeze'; readonly ms: number };
 
 type LeaseAction =
@@ -97,6 +116,10 @@ export const ACTIONS: readonly Action['do'][] = [
   'reset',
   'server',
   'way',
+  'fate',
+  ...LIST_CHANGES,
+  'dns',
+  'network',
   'pass',
   'freeze',
 ];
@@ -150,6 +173,15 @@ function isPossible(world: Readonly<World>, action: Action): boolean {
       return world.leases.length > 0;
     case 'releaseAgain':
       return world.ended.length > 0;
+    case 'join':
+    case 'leave':
+    case 'replaceAll':
+    case 'move':
+    case 'feedFails':
+    case 'feedErrs':
+      return world.places.isFed;
+    case 'dns':
+      return world.places.isNamed;
     case 'fin':
     case 'rst':
     case 'mute':
@@ -217,11 +249,15 @@ function perform(world: World, action: Action): void {
       return;
     }
     case 'fin':
-      pickOf(world.net.openPeers.filter(isWritable), action.pick)?.fin();
+    case 'rst': {
+      const peer = pickOf(world.net.openPeers.filter(isWritable), action.pick);
+      if (peer === undefined) return;
+      // It may be one whose handshake is under way.
+      world.places.doubt(peer.address);
+      if (action.do === 'fin') peer.fin();
+      else peer.reset();
       return;
-    case 'rst':
-      pickOf(world.net.openPeers.filter(isWritable), action.pick)?.reset();
-      return;
+    }
     case 'stray':
       pickOf(world.net.openPeers.filter(isResting), action.pick)?.write('stray\n');
       return;
@@ -250,6 +286,26 @@ function perform(world: World, action: Action): void {
       return;
     case 'server':
       world.mode = action.mode;
+      world.places.doubt();
+      return;
+    case 'fate':
+      world.decide(action.address, action.fate);
+      world.saw(`fate ${action.fate}`);
+      return;
+    case 'join':
+    case 'leave':
+    case 'replaceAll':
+    case 'move':
+    case 'feedFails':
+    case 'feedErrs':
+      world.places.change(action.do, action.pick);
+      return;
+    case 'dns':
+      world.places.answer(action.answer);
+      world.saw(`dns ${action.answer}`);
+      return;
+    case 'network':
+      world.places.connectTo(action.network, action.sleptMs);
       return;
     case 'way':
       world.ways[action.gate] = action.way;
@@ -309,8 +365,9 @@ function afterClose(world: World, fn: () => void): void {
   else fn();
 }
 
-function bounds(world: World, { isAbortable, priority, timeoutMs }: Bounds) {
-  return { timeoutMs, priority, signal: signalFor(world, { isAbortable }) };
+function bounds(world: World, { isAbortable, key, priority, timeoutMs }: Bounds) {
+  const { isKeyed } = world.places;
+  return { timeoutMs, priority, signal: signalFor(world, { isAbortable }), ...(isKeyed ? { key } : {}) };
 }
 
 function signalFor(
@@ -356,6 +413,7 @@ const sizes = {
 const bounding = {
   timeoutMs: fc.constantFrom(undefined, undefined, 3_000, 400, 50, 0, 1),
   priority: fc.constantFrom(undefined, undefined, 0, 1, 3, -2),
+  key: fc.constantFrom(undefined, 'a', 'b', 'c', 'd'),
   isAbortable,
 };
 
@@ -414,9 +472,24 @@ const anything: fc.Arbitrary<Action> = fc.oneof(
     way: fc.constantFrom('ok' as const, 'ok' as const, 'ok' as const, ...WAYS),
     trouble: fc.constantFrom(...TROUBLES),
   }),
-  draw(22, {
+  draw(7, {
+    do: fc.constant('fate' as const),
+    address: fc.constantFrom(...ADDRESSES.slice(0, 3), ...ADDRESSES),
+    fate: fc.constantFrom('ok' as const, ...FATES),
+  }),
+  draw(7, { do: fc.constantFrom(...LIST_CHANGES), pick }),
+  draw(4, {
+    do: fc.constant('dns' as const),
+    answer: fc.constantFrom('first' as const, 'three' as const, ...DNS_ANSWERS),
+  }),
+  draw(2, {
+    do: fc.constant('network' as const),
+    network: fc.constantFrom(...NETWORKS),
+    sleptMs: fc.constantFrom(0, 0, 10_000),
+  }),
+  draw(24, {
     do: fc.constant('pass' as const),
-    ms: fc.constantFrom(0, 1, 10, 30, 30, 100, 170, 450, 1_200),
+    ms: fc.constantFrom(0, 1, 10, 30, 30, 100, 170, 450, 1_200, 1_200, 6_000),
   }),
   draw(2, { do: fc.constant('freeze' as const), ms: fc.constantFrom(20, 300, 2_000) }),
   draw(1, { do: fc.constant('ready' as const), isAbortable }),
@@ -434,6 +507,23 @@ function draw<Kind extends Action>(
   return { weight, arbitrary: fc.record(fields) as fc.Arbitrary<Action> };
 }
 
+const balance = fc.constantFrom(...BALANCE_POLICIES, 'consistent-hash' as const);
+
+/** Where the server is: a third each one name, a list, and endpoints that come and go. */
+const place: fc.Arbitrary<Place> = fc.oneof(
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant('one' as const) }) },
+  { weight: 4, arbitrary: fc.record({ kind: fc.constant('list' as const), balance }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant('feed' as const),
+      balance,
+      isLate: fc.constantFrom(false, false, false, true),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('dns' as const), balance }) },
+);
+
 /** A pool, and the world around it. */
 export const worlds: fc.Arbitrary<Drawn> = fc
   .record({
@@ -449,6 +539,14 @@ export const worlds: fc.Arbitrary<Drawn> = fc
     gates: fc.subarray([...GATES]),
     isHeard: fc.boolean(),
     isCalmedDown: fc.boolean(),
+    place,
+    down: fc.constantFrom(
+      'ok' as const,
+      'ok' as const,
+      'refuse' as const,
+      'hang' as const,
+      'untrusted' as const,
+    ),
     seed: fc.nat(),
   })
   .map((drawn) => ({ ...drawn, ...sizesOf(drawn) }));

@@ -12,6 +12,7 @@ import { lines } from '../../../src/transport/lines.ts';
 import { type Assembled, Audit } from '../../support/audit.ts';
 import { FakeNet, type FakePeer } from '../../support/fake-net.ts';
 import { viewOf } from '../../support/roster-view.ts';
+import { type Fate, type Place, Places } from './places.ts';
 import { GATES, type Gate, type ServerMode, SLOW_MS, type Trouble, type Way, walk } from './ways.ts';
 
 /** What a pool and its world are made of. */
@@ -33,6 +34,10 @@ export interface Drawn {
   readonly isHeard: boolean;
   /** Lives on in good health at the end, until everything has been served. */
   readonly isCalmedDown: boolean;
+  /** Where the server is. Default: one name. */
+  readonly place?: Place;
+  /** One of several endpoints stays as bad as that when all the rest calms down. Default: none. */
+  readonly down?: Fate;
   readonly seed: number;
 }
 
@@ -44,6 +49,8 @@ interface Pending {
   readonly isGuess: boolean;
   readonly since: number;
   readonly priority: number;
+  /** Only some sockets may do for it. */
+  isKeyed: boolean;
   readonly order: number;
 }
 
@@ -60,16 +67,22 @@ const RETRIES = 2;
 const CALM_MS = 9_000;
 // What is pinged, dialed after a back-off, or closed with a goodbye is done by then.
 const CALM_AT_LEAST_MS = 1_500;
+// A dial that hangs takes so long, and while it holds the last place there is no other.
+const HANG_MS = 500;
+// Nobody asks so often what time it is unless for ever.
+const MOST_READINGS = 200_000;
 
 type Bounds = {
   timeoutMs?: number | undefined;
   signal?: AbortSignal | undefined;
   priority?: number | undefined;
+  key?: string | undefined;
 };
 
 /** See the file's comment. */
 export class World {
   readonly net: FakeNet = new FakeNet();
+  readonly places: Places;
   readonly both: Assembled;
   readonly audit: Audit;
   readonly leases: Lease<string, string>[] = [];
@@ -114,6 +127,7 @@ export class World {
   #checks = 0;
   #meddlings = 0;
   #thawedAt = 0;
+  #readings = 0;
 
   constructor(drawn: Drawn, tally: Map<string, number>) {
     this.#drawn = drawn;
@@ -124,9 +138,14 @@ export class World {
       return state / 2 ** 31;
     };
     this.net.onPeer = (peer) => this.#serve(peer);
+    this.places = new Places(this.net, drawn.place ?? { kind: 'one' });
+    this.#watchClock();
     this.both = assemble<string, string>(this.net.surroundings, this.#options(drawn));
     this.audit = new Audit(this.both, this.net);
-    this.net.clock.onQuiet = () => this.check();
+    this.net.clock.onQuiet = () => {
+      this.#readings = 0;
+      this.check();
+    };
     this.#listen(drawn.isHeard);
   }
 
@@ -137,6 +156,20 @@ export class World {
   /** What came of an action, for the books. */
   saw(what: string, times = 1): void {
     this.tally.set(what, (this.tally.get(what) ?? 0) + times);
+  }
+
+  /** What goes on for ever without time would never come to an end that a test could see. */
+  #watchClock(): void {
+    const { clock } = this.net;
+    const { now } = clock;
+    clock.now = () => {
+      this.#readings += 1;
+      if (this.#readings <= MOST_READINGS) return now.call(clock);
+      // Whoever asked may swallow it.
+      const fault = new Error('something goes on for ever, and time stands still');
+      this.#faults.push(fault);
+      throw fault;
+    };
   }
 
   // ---- what callers do -----------------------------------------------------------------------------------
@@ -151,6 +184,7 @@ export class World {
 
   acquire(bounds: Bounds | undefined): void {
     const call = this.#call('acquire', bounds?.timeoutMs ?? ACQUIRE_TIMEOUT_MS, bounds?.priority ?? 0);
+    call.isKeyed = bounds?.key !== undefined;
     this.#track(call, this.pool.acquire(bounds), (lease) => {
       this.#granted.push({ call, at: this.#order });
       this.leases.push(lease);
@@ -168,7 +202,7 @@ export class World {
   }
 
   /** One question at a time: behind an unanswered one, a stray frame could not be told from its reply. */
-  ask(lease: Lease<string, string>, bounds: Omit<Bounds, 'priority'>): void {
+  ask(lease: Lease<string, string>, bounds: Omit<Bounds, 'priority' | 'key'>): void {
     if (this.#asking.has(lease)) return;
     this.#asking.add(lease);
     const question = this.#nextQuestion();
@@ -251,6 +285,7 @@ export class World {
   /** Nothing of ours runs for so long. */
   freeze(ms: number): void {
     this.net.clock.freeze(ms);
+    if (ms > 0) this.places.doubt();
     if (ms > 0) this.#thawedAt = this.net.clock.now();
     for (const call of this.#pending) if (call.isGuess) call.deadlineAt += ms;
   }
@@ -279,20 +314,29 @@ export class World {
   }
 
   /** From now on everything that is waited for ends well. */
-  heal(): void {
+  heal(down: Fate = 'ok'): void {
     for (const gate of GATES) this.ways[gate] = 'ok';
     this.mode = 'ok';
     this.applyDial();
+    this.places.heal(down);
+    for (const peer of this.net.openPeers) this.stop(peer, false);
+  }
+
+  /** That address is well from now on, or not. */
+  decide(address: string, fate: Fate): void {
+    this.places.decide(address, fate);
+    for (const peer of this.net.openPeers) if (peer.address === address) this.stop(peer, fate === 'silent');
   }
 
   /** Lets the world calm down: everybody must get what they wait for. */
   async calmDown(): Promise<void> {
     const { clock } = this.net;
-    this.heal();
+    this.heal(this.#drawn.down);
     this.pool.resume();
     for (const lease of this.leases.splice(0)) lease.destroy();
     // Those that were mute have lost what was sent to them.
     for (const peer of this.net.openPeers) peer.reset();
+    await clock.advance(this.places.calmMs);
     for (let ms = 0; ms < CALM_MS; ms += 250) {
       await clock.advance(250);
       for (const lease of this.leases.splice(0)) lease.release();
@@ -300,22 +344,29 @@ export class World {
     }
     // What the last of them gave back is reset, or replaced.
     await clock.advance(500);
-    const { books, counts, sizes } = viewOf(this.both.roster);
+    const hangMs = this.#drawn.down === 'hang' ? HANG_MS : 0;
+    const { sizes } = this.both.roster.state;
+    const spare = Math.min(sizes.max, Math.max(sizes.min, sizes.minIdle));
+    // The last place may be held by a dial that hangs, until the next one finds another endpoint.
+    if (viewOf(this.both.roster).counts.idle < spare) await clock.advance(hangMs * 1.5);
+    const { books, counts } = viewOf(this.both.roster);
     for (const { what } of this.#pending) {
       throw new Error(`${what} has no end though all is well`);
     }
-    if (counts.idle < Math.min(sizes.max, Math.max(sizes.min, sizes.minIdle)))
+    if (counts.idle < spare)
       throw new Error(
         `${counts.idle} rest though all is well, and min is ${sizes.min}, minIdle ${sizes.minIdle}`,
       );
     if (books.outdated > 0)
       throw new Error(`${books.outdated} are older than the last reset though all is well`);
     // Who comes now is served.
-    this.request({ timeoutMs: 500, idempotent: false });
+    this.request({ timeoutMs: 500 + hangMs, idempotent: false });
     const served = this.tally.get('request: ok') ?? 0;
-    await clock.advance(400);
+    await clock.advance(400 + hangMs);
     if (this.tally.get('request: ok') !== served + 1) throw new Error('nobody is served though all is well');
     this.saw('calm');
+    if (this.#drawn.down !== undefined && this.#drawn.down !== 'ok')
+      this.saw(`calm but for one: ${this.#drawn.down}`);
   }
 
   /** Closes the pool, if it is not closed yet: nothing may be left. */
@@ -380,7 +431,8 @@ export class World {
     if (gates.includes('onAcquire') || shedAfterMs !== Number.POSITIVE_INFINITY) return;
     for (const { at, call } of granted) {
       for (const other of this.#pending) {
-        if (other.what !== 'acquire' || other.order > at) continue;
+        // Not every socket does for a key.
+        if (other.what !== 'acquire' || other.isKeyed || other.order > at) continue;
         const lead = weight(call) - weight(other);
         if (lead > 0 || (lead === 0 && call.since === other.since && call.order > other.order))
           throw new Error(`caller ${call.order} was served before caller ${other.order}, who was first`);
@@ -410,7 +462,15 @@ export class World {
   #call(what: string, timeoutMs: number, priority: number, isGuess = false): Pending {
     this.#order += 1;
     const since = this.net.clock.now();
-    return { what, deadlineAt: since + timeoutMs, isGuess, since, priority, order: this.#order };
+    return {
+      what,
+      deadlineAt: since + timeoutMs,
+      isGuess,
+      since,
+      priority,
+      isKeyed: false,
+      order: this.#order,
+    };
   }
 
   #track<T>(call: Pending, promise: Promise<T>, onValue: (value: T) => void): void {
@@ -435,9 +495,22 @@ export class World {
   #sawError({ since, what }: Pending, error: PulsepoolError): void {
     this.saw(`${what}: ${error.code}`);
     if (error.code !== 'ERR_ACQUIRE_FAILED' || this.#drawn.gates.includes('onAcquire')) return;
+    const { members } = this.both.roster.state;
+    if (members.balancer !== undefined && !members.isBlind && this.#isServing) {
+      const well = members.list.find((member) => this.places.isSure(member, since));
+      if (well !== undefined) throw new Error(`${what} has failed though ${well.name} was well all the time`);
+      this.saw('all endpoints down');
+    }
     // Whoever waits is told when a dial has failed for good; whoever comes later is told at once.
     if (since === this.net.clock.now()) this.saw(`${what}: told at once`);
     else if (this.#thawedAt < since) this.saw(`${what}: told while waiting`);
+  }
+
+  /** Whether whoever can be reached opens a socket that can be used. */
+  get #isServing(): boolean {
+    const { gates } = this.#drawn;
+    if (this.ways.dial !== 'ok') return false;
+    return !gates.includes('handshake') || (this.ways.handshake === 'ok' && this.mode === 'ok');
   }
 
   // ---- the server ----------------------------------------------------------------------------------------
@@ -446,6 +519,7 @@ export class World {
   applyDial(): void {
     const { net, trouble } = this;
     const way = this.ways.dial;
+    this.places.doubt();
     net.outcome = { kind: 'open' };
     if (way === 'slow') net.outcome = { kind: 'open', afterMs: SLOW_MS };
     // The dialer's own deadline ends it.
@@ -461,12 +535,14 @@ export class World {
   /** Stops a server's process, or lets it go on with everything that has come meanwhile. */
   stop(peer: FakePeer, isMute: boolean): void {
     if (this.#silent.has(peer)) return;
+    if (isMute) this.places.doubt(peer.address);
     peer.isMute = isMute;
     this.#goOn.get(peer)?.();
   }
 
   #serve(peer: FakePeer): void {
     if (this.ways.dial === 'error' && this.trouble === 'hangUp') peer.fin();
+    if (this.places.isSilent(peer.address)) peer.isMute = true;
     let text = '';
     const goOn = (): void => {
       for (let end = text.indexOf('\n'); end >= 0 && !peer.isMute; end = text.indexOf('\n')) {
@@ -534,8 +610,7 @@ export class World {
     };
     const has = (gate: Gate): boolean => drawn.gates.includes(gate);
     return {
-      host: 'fake',
-      port: 1,
+      ...this.places.options,
       codec: lines({ maxFrameBytes: 64 }),
       min: drawn.min,
       minIdle: drawn.minIdle,
@@ -572,6 +647,13 @@ export class World {
     };
   }
 
+  #doubt(names: readonly string[]): void {
+    for (const { endpoint, name } of this.both.roster.state.members.list) {
+      if (names.includes(name) && endpoint.kind === 'tcp')
+        this.places.doubt(endpoint.address ?? endpoint.host);
+    }
+  }
+
   #listen(isHeard: boolean): void {
     const { pool } = this;
     pool.on('hookFailed', ({ connectionId, hook }) => {
@@ -580,6 +662,20 @@ export class World {
     });
     pool.on('dialFailed', () => this.saw('dialFailed'));
     pool.on('pingMissed', () => this.saw('pingMissed'));
+    for (const event of [
+      'ejected',
+      'restored',
+      'endpointsChanged',
+      'addressesChanged',
+      'resolveFailed',
+      'networkChanged',
+    ] as const)
+      pool.on(event, () => this.saw(event));
+    // A young socket that is lost is as good as a failed dial, and a new endpoint may be any.
+    pool.on('closed', ({ endpoint, error }) => {
+      if (error !== undefined) this.#doubt([endpoint]);
+    });
+    pool.on('endpointsChanged', ({ added }) => this.#doubt(added));
     if (!isHeard) return;
     for (const event of [
       'acquired',

@@ -219,6 +219,32 @@ describe('callers with a key, in trouble', () => {
     expect(both.map((one) => addressOf(one, world))).toEqual([B, A]);
   });
 
+  it('are served one after the other in a pool of one socket, each by one dial', async () => {
+    for (let seed = 1; seed < 10; seed++) {
+      const net = netOf(seed);
+      const world = setUpThree({ ...KEYED, max: 1 }, net);
+      const key = await keyOf(world, B);
+      const first = await keyOf(world, C);
+      const held = watch(world.pool.acquire({ key: await keyOf(world, A) }));
+      await world.pass(10);
+      const before = net.dialedTo.length;
+      net.onPeer = () => {
+        // What goes round and round must come to an end that can be seen.
+        if (net.dialedTo.length > before + 50) net.outcome = { kind: 'hang' };
+      };
+      const later = watch(world.pool.acquire({ key }));
+      const sooner = watch(world.pool.acquire({ key: first, priority: 1 }));
+      held.value?.release();
+      await world.pass(10);
+      expect(addressOf(sooner, world)).toBe(C);
+      expect(later.isSettled).toBe(false);
+      sooner.value?.release();
+      await world.pass(10);
+      expect(addressOf(later, world)).toBe(B);
+      expect(net.dialedTo.slice(before)).toEqual([C, B]);
+    }
+  });
+
   it('take any socket once the pool closes', async () => {
     const world = setUpThree({ ...KEYED, max: 3 });
     const key = await keyOf(world, A);

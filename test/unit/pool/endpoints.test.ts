@@ -720,6 +720,36 @@ describe('a single name', () => {
     expect(asked).toBe(before);
   });
 
+  it.each([
+    ['a socket of its dies', (world: World) => world.net.openPeers[0]?.reset()],
+    [
+      'a dial to it fails',
+      (world: World) => {
+        world.net.outcome = { kind: 'refuse' };
+        watch(world.pool.acquire());
+        watch(world.pool.acquire());
+      },
+    ],
+  ])('is looked up anew when %s', async (_, strike) => {
+    for (const where of [{ host: 'orders' }, { host: undefined, endpoints: { host: 'orders', port: 1 } }]) {
+      const net = netOf();
+      let asked = 0;
+      net.lookups = [
+        fakeLookup(async () => {
+          asked += 1;
+          return [A, B];
+        }),
+      ];
+      const world = setUp({ ...where, dns: { refreshMs: 600_000 }, maxConnecting: 10 } as Options, net);
+      await ask(world, 1);
+      await world.pass(20_000);
+      const before = asked;
+      strike(world);
+      await world.pass(10_000);
+      expect(asked).toBeGreaterThan(before);
+    }
+  });
+
   it('that can’t be resolved uses the fallback addresses', async () => {
     const net = netOf();
     net.lookups = [fakeLookup(() => Promise.reject(Object.assign(new Error('down'), { code: 'ESERVFAIL' })))];
