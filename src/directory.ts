@@ -47,7 +47,7 @@ export interface DirectoryParts<In, Out> {
 
 /** Who is told. */
 export interface DirectoryOwner<In, Out> {
-  /** There are endpoints that were not there before. */
+  /** There are endpoints that were not there before, or whether they may be dialed is another matter now. */
   onJoined(): void;
   /** It is no longer one of them. */
   onVacated(member: PoolMember<In, Out>, reason: 'removed'): void;
@@ -56,6 +56,9 @@ export interface DirectoryOwner<In, Out> {
   /** The machine has another network; these local addresses have gone. */
   onNetworkChanged(goneLocal: ReadonlySet<string>): void;
 }
+
+// How long a family of addresses is kept that was tried because the other one was in vain.
+const FAMILY_MS = 5_000;
 
 interface Seeker {
   readonly resolve: () => void;
@@ -78,6 +81,7 @@ export class Directory<In, Out> {
   // How to stop watching the names of those endpoints that are known by name.
   readonly #watches: Map<PoolMember<In, Out>, () => void> = new Map();
   #isInUse = false;
+  #familyUntil: number = Number.NEGATIVE_INFINITY;
   #isEnded = false;
 
   constructor(parts: DirectoryParts<In, Out>) {
@@ -114,7 +118,7 @@ export class Directory<In, Out> {
     this.#owner = owner;
   }
 
-  /** There are sockets or dials, or none any more: only meanwhile is anything watched. */
+  /** There are sockets or dials, or none any more: only meanwhile are the network and the names of single endpoints watched. */
   use(isInUse: boolean): void {
     if (!isInUse) {
       this.#rest();
@@ -177,8 +181,18 @@ export class Directory<In, Out> {
     const { members } = this.#parts;
     this.#source?.refresh();
     if (member?.endpoint.kind === 'tcp') this.#names.refresh(member.endpoint.host);
-    // In vain, all of them: where there are two families, the other one may be reachable.
-    if (members.isFailing && !members.isBlind) this.#source?.tryOtherFamily?.();
+    if (members.isFailing && !members.isBlind) this.#changeFamily();
+  }
+
+  /**
+   * All were dialed in vain: where there are two families, the other one may be reachable. Not while a socket is open, which
+   * would be closed for it; and not again at once, since the new endpoints know of no back-off.
+   */
+  #changeFamily(): void {
+    const { clock, members } = this.#parts;
+    const now = clock.now();
+    if (now < this.#familyUntil || members.list.some(({ open }) => open > 0)) return;
+    if (this.#source?.tryOtherFamily?.() === true) this.#familyUntil = now + FAMILY_MS;
   }
 
   /** Ends every look-up and timer. */
@@ -266,12 +280,14 @@ export class Directory<In, Out> {
   #deny(): void {
     this.#parts.members.isDenied = true;
     this.#settle(({ reject }) => reject(this.#denied()));
+    this.#owner?.onJoined();
   }
 
   /** The whole list: what is missing in it is gone. */
   #take(list: readonly FoundEndpoint[]): void {
     const { announcer, clock, makeMember, members } = this.#parts;
     const now = clock.now();
+    const wasDenied = members.isDenied;
     members.isDenied = false;
     this.#lastError = undefined;
     const left = new Map(this.#byKey);
@@ -305,7 +321,7 @@ export class Directory<In, Out> {
     }
     for (const member of left.values()) this.#owner?.onVacated(member, 'removed');
     this.#settle(({ resolve }) => resolve());
-    if (added.length > 0) this.#owner?.onJoined();
+    if (added.length > 0 || wasDenied) this.#owner?.onJoined();
   }
 
   #settle(how: (seeker: Seeker) => void): void {

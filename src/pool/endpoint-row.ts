@@ -70,6 +70,7 @@ function rowOf<In, Out>(member: PoolMember<In, Out>, state: PoolState<In, Out>, 
 }
 
 /** Whether the newest thing known about it is a failure. */
-export function isFailing<In, Out>({ backoff, record }: PoolMember<In, Out>): boolean {
-  return backoff.isFailing || record.isFailing;
+export function isFailing<In, Out>({ backoff, open, record }: PoolMember<In, Out>): boolean {
+  // Sockets that serve say more than a dial of long ago.
+  return (backoff.isFailing && open === 0) || record.isFailing;
 }

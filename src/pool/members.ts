@@ -60,8 +60,9 @@ export class Members<In, Out> implements DialTargets<In, Out> {
   #owner: MembersOwner<In, Out> = NOBODY;
   // Dials that take so long that another endpoint is tried meanwhile.
   #slow = 0;
-  /** Their name was confirmed to be gone: their sockets serve on, and nothing new is dialed. */
-  isDenied = false;
+  // Aborted when one has come, or they may be dialed again: whoever waits for a back-off looks again.
+  #news: AbortController = new AbortController();
+  #isDenied = false;
 
   /** `first`: the single endpoint, or with a balancer what stands for all while none is known. */
   constructor(first: PoolMember<In, Out>, balancer: Balancer<PoolMember<In, Out>> | undefined, clock: Clock) {
@@ -70,6 +71,26 @@ export class Members<In, Out> implements DialTargets<In, Out> {
     this.#clock = clock;
     this.#list = balancer === undefined ? [first] : [];
     this.shelf = balancer === undefined ? new Shelf() : new MemberShelf();
+  }
+
+  /** Their name was confirmed to be gone: their sockets serve on, and nothing new is dialed. */
+  get isDenied(): boolean {
+    return this.#isDenied;
+  }
+
+  set isDenied(isDenied: boolean) {
+    if (this.#isDenied && !isDenied) this.#tellNews();
+    this.#isDenied = isDenied;
+  }
+
+  /** Aborted when there is another endpoint to dial; none where that can't be. */
+  get news(): AbortSignal | undefined {
+    return this.balancer === undefined ? undefined : this.#news.signal;
+  }
+
+  #tellNews(): void {
+    this.#news.abort();
+    this.#news = new AbortController();
   }
 
   /** Endpoints that are known. */
@@ -103,6 +124,7 @@ export class Members<In, Out> implements DialTargets<In, Out> {
     this.#leaving.set(member, leaving);
     member.leaving = leaving.signal;
     this.balancer?.add(member, now);
+    this.#tellNews();
   }
 
   /** It is no longer one of them: nobody is sent there any more. */
@@ -288,8 +310,13 @@ export class Members<In, Out> implements DialTargets<In, Out> {
   top(wish?: Wish<In, Out> | undefined): Slot<In, Out> | undefined {
     const { balancer, shelf } = this;
     if (balancer === undefined || shelf.size === 0) return shelf.top;
-    const target = this.targetOf(wish);
-    if (target !== undefined) return target.resting.at(-1);
+    const target = this.#targetOf(wish, mayServe);
+    if (target !== undefined) {
+      const slot = target.resting.at(-1);
+      // It was this caller's pick that is to find out whether it is well again.
+      if (slot === undefined && isOut(target)) this.missing(target, this.#clock.now());
+      return slot;
+    }
     const now = this.#clock.now();
     const picked = balancer.pick(now, wish);
     const slot = picked?.resting.at(-1);
@@ -298,19 +325,26 @@ export class Members<In, Out> implements DialTargets<In, Out> {
     return balancer.pick(now, { avoid: wish?.avoid, accept: hasResting })?.resting.at(-1) ?? shelf.top;
   }
 
-  /** The only one that will do for such a caller, if that is so. While it can't be dialed, a key goes to its next one. */
+  /** Where alone such a caller may wait, if that is so. While it can't be dialed, a key waits for its next one. */
   targetOf(wish: Wish<In, Out> | undefined): PoolMember<In, Out> | undefined {
+    return this.#targetOf(wish, isReachable);
+  }
+
+  #targetOf(
+    wish: Wish<In, Out> | undefined,
+    accept: (member: PoolMember<In, Out>) => boolean,
+  ): PoolMember<In, Out> | undefined {
     const { balancer } = this;
     if (wish === undefined || balancer === undefined || this.isBlind) return undefined;
-    if (wish.to !== undefined) return wish.to.isGone || wish.to.backoff.isFailing ? undefined : wish.to;
+    if (wish.to !== undefined) return wish.to.isGone || !accept(wish.to) ? undefined : wish.to;
     if (wish.key === undefined) return undefined;
     const now = this.#clock.now();
     const { avoid, key } = wish;
     const rightful = balancer.pick(now, { key, avoid });
-    if (rightful === undefined || isReachable(rightful)) return rightful;
+    if (rightful === undefined || accept(rightful)) return rightful;
     // Where all callers have keys, nobody else would find out that it can be dialed again.
     this.missing(rightful, now);
-    return balancer.pick(now, { key, avoid, accept: isReachable });
+    return balancer.pick(now, { key, avoid, accept });
   }
 
   /**
@@ -351,6 +385,11 @@ export class Members<In, Out> implements DialTargets<In, Out> {
   /** A reply of its came, after so long in ms if that is known. */
   onReply(member: PoolMember<In, Out>, latencyMs: number | undefined, now: number): void {
     this.balancer?.succeeded(member, latencyMs, now);
+  }
+
+  /** The user's hook has failed on a new socket of its, which is as bad as a request that fails. */
+  onHookFailed(member: PoolMember<In, Out>, now: number): void {
+    this.balancer?.failed(member, 'request', now);
   }
 
   /** A ping was answered. */
@@ -398,6 +437,11 @@ function isOut<In, Out>({ record }: PoolMember<In, Out>): boolean {
 
 function isReachable<In, Out>({ backoff }: PoolMember<In, Out>): boolean {
   return !backoff.isFailing;
+}
+
+/** Dials may fail while its sockets serve: nobody may need another dial for long. */
+function mayServe<In, Out>({ backoff, resting }: PoolMember<In, Out>): boolean {
+  return !backoff.isFailing || resting.length > 0;
 }
 
 // Whose turn it is waits for it. Were another one dialed, its socket would have to make room again.

@@ -63,6 +63,8 @@ export interface DialTargets<In, Out> {
   readonly waitMs: (now: number) => number;
   /** The one to be dialed now; none while those that may be dialed are being probed. */
   readonly toDial: (now: number) => PoolMember<In, Out> | undefined;
+  /** Aborted when there is another one to dial. */
+  readonly news: AbortSignal | undefined;
   /** Whether it stands for all of them while none is known. */
   readonly isUnknown: (member: PoolMember<In, Out>) => boolean;
   /** A dial to it begins, takes long, and has ended; what has opened is counted by `onArrived`. */
@@ -123,7 +125,7 @@ export class Opener<In, Out> {
     const { clock, isWanted, members, signal } = this.#parts;
     // Time may have been added while we slept.
     for (let wait = members.waitMs(clock.now()); wait > 0; wait = members.waitMs(clock.now())) {
-      await pause(wait, clock, signal);
+      await pause(wait, clock, signal, members.news);
       if (signal.aborted) break;
     }
     const isNeeded = !signal.aborted && isWanted(this.#running);
@@ -178,13 +180,18 @@ export class Opener<In, Out> {
     const { clock, connect, connectTimeoutMs, members, onSlow, signal } = this.#parts;
     let isSlow = false;
     let hasOpened = false;
+    let isOver = false;
     const timer =
       members.size < 2
         ? undefined
         : clock.after(SLOW_MS, () => {
-            isSlow = true;
-            members.onSlow(member);
-            onSlow();
+            // One turn: it may have been our own loop that took long.
+            clock.turn(() => {
+              if (isOver) return;
+              isSlow = true;
+              members.onSlow(member);
+              onSlow();
+            });
           });
     // Whoever opens one to an endpoint that has left would have to close it at once.
     const cut = member.leaving === undefined ? undefined : new AbortController();
@@ -202,6 +209,7 @@ export class Opener<In, Out> {
     } catch (thrown) {
       throw this.#failed(thrown, member, startedAt);
     } finally {
+      isOver = true;
       timer?.cancel();
       for (const stop of stops) stop?.();
       members.onDialed(member, isSlow, hasOpened);

@@ -14,7 +14,9 @@ export interface PlacementOwner<In, Out> {
   readonly end: (slot: Slot<In, Out>, reason: StaleReason) => void;
   /** A slot is to be replaced, at most `perSecond` of them. */
   readonly replace: (slot: Slot<In, Out>, reason: StaleReason, perSecond: number) => void;
-  /** Some have been. */
+  /** It need not be replaced after all. */
+  readonly spare: (slot: Slot<In, Out>) => void;
+  /** Some are to be replaced. */
   readonly onReplaced: () => void;
 }
 
@@ -70,6 +72,7 @@ export class Placement<In, Out> {
     if (balancer === undefined || members.size < 2 || phase !== 'serving' || tally.total < sizes.max) return;
     // Where keys say where callers go, shares are not even.
     if (balancer.isKeyed) return;
+    this.#spareHeld();
     const now = this.#clock.now();
     const shares = balancer.sharesOf(tally.open, now);
     let lacking = 0;
@@ -88,18 +91,34 @@ export class Placement<In, Out> {
 
   /** One endpoint is to be tried, and there is no place for a socket to it: the one with most gives up one. */
   makeRoom(): void {
-    const { members, slots } = this.#state;
+    const { members, slots, tally } = this.#state;
     let richest: PoolMember<In, Out> | undefined;
     for (const member of members.list) {
       if (richest === undefined || member.open > richest.open) richest = member;
     }
+    // The only socket that works is worth more than an answer.
+    if (tally.open < 2) return;
+    this.#spareHeld();
     for (const slot of slots) if (slot.staleBy === 'rebalanced') return;
-    for (const slot of slots) {
-      if (slot.member !== richest || !isReplaceable(slot)) continue;
-      this.#owner.replace(slot, 'rebalanced', PER_SECOND);
-      this.#owner.onReplaced();
-      return;
+    const slot = this.#replaceable().find((one) => one.member === richest);
+    if (slot === undefined) return;
+    this.#owner.replace(slot, 'rebalanced', PER_SECOND);
+    this.#owner.onReplaced();
+  }
+
+  /** Those that were to go and have been held since the last look may be held for ever: others are to go instead. */
+  #spareHeld(): void {
+    for (const slot of this.#state.slots) {
+      if (slot.staleBy === 'rebalanced' && slot.state.name === 'leased' && !slot.mustGo)
+        this.#owner.spare(slot);
     }
+  }
+
+  /** Those at rest first, then those that were lent last: they will come back first. */
+  #replaceable(): Slot<In, Out>[] {
+    const heldMs = ({ state }: Slot<In, Out>): number =>
+      state.name === 'leased' ? this.#clock.now() - state.lentAt : 0;
+    return [...this.#state.slots].filter(isReplaceable).sort((one, other) => heldMs(one) - heldMs(other));
   }
 
   #giveUp(
@@ -114,11 +133,11 @@ export class Placement<In, Out> {
       if (stays > share * (1 + SLACK)) surplus.set(member, stays - share);
     }
     let left = lacking;
-    for (const slot of this.#state.slots) {
+    for (const slot of this.#replaceable()) {
       if (left <= 0) break;
       const { member } = slot;
       const spare = member === undefined ? 0 : (surplus.get(member) ?? 0);
-      if (member === undefined || spare <= 0 || !isReplaceable(slot)) continue;
+      if (member === undefined || spare <= 0) continue;
       surplus.set(member, spare - 1);
       left -= 1;
       this.#owner.replace(slot, 'rebalanced', PER_SECOND);
@@ -128,7 +147,8 @@ export class Placement<In, Out> {
 
   #endSoon(slot: Slot<In, Out>, reason: StaleReason): void {
     const { name } = slot.state;
-    if (name === 'closing' || name === 'closed' || slot.mustGo) return;
+    // One that is being dialed may go on to another endpoint: it is looked at when it has opened.
+    if (name === 'dialing' || name === 'closing' || name === 'closed' || slot.mustGo) return;
     slot.staleBy = reason;
     slot.mustGo = true;
     if (name === 'idle') this.#owner.end(slot, reason);

@@ -71,6 +71,14 @@ export class Retirement<In, Out> {
     if (this.#owner.mayRest()) this.#stale.add(slot);
   }
 
+  /** It may stay after all. */
+  spare(slot: Slot<In, Out>): void {
+    if (!this.#stale.has(slot) || slot.mustGo) return;
+    this.#drop(slot);
+    slot.staleBy = undefined;
+    slot.isOverdue = false;
+  }
+
   /** From now on, at most `perSecond` slots are replaced in a second, until none is stale. */
   limitRate(perSecond: number): void {
     this.#everyMs = 1_000 / perSecond;

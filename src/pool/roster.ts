@@ -207,6 +207,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
         this.#retirement.limitRateIfNone(perSecond);
         this.#retirement.mark(slot, reason);
       },
+      spare: (slot) => this.#retirement.spare(slot),
       onReplaced: () => this.#retirement.step(),
     });
     this.#upkeep = new Upkeep(
@@ -671,6 +672,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
     // that the server can be used.
     if (slot.uses === 0 && connection.isOpen && hook === 'onAcquire') {
       this.dials.countLoss(slot, error, connection.openedAt);
+      if (slot.member !== undefined) this.state.members.onHookFailed(slot.member, this.#parts.clock.now());
     }
     connection.destroy('hook', error);
   }
