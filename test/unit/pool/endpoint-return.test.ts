@@ -56,7 +56,10 @@ describe('an endpoint that can be dialed again', () => {
     await world.now();
     expect(spread(world)[A]).toBeUndefined();
     expect(world.net.openSockets).toBe(6);
-    expect(world.pool.endpoints()[0]).toMatchObject({ state: expect.stringMatching(/healthy|failing/), open: 0 });
+    expect(world.pool.endpoints()[0]).toMatchObject({
+      state: expect.stringMatching(/healthy|failing/),
+      open: 0,
+    });
     world.net.outcomes.delete(A);
     for (let n = 0; n < 20; n++) {
       await serverOf(world, undefined);
