@@ -46,7 +46,7 @@ describe('the package', () => {
     expect(names).toEqual(expect.arrayContaining(wanted));
     expect(names.filter((name) => /^(test|bench|examples|scripts|docs)\//.test(name))).toEqual([]);
     // The sources are half of it: without them the declaration maps lead nowhere.
-    expect(packed.unpackedSize).toBeLessThan(2_750_000);
+    expect(packed.unpackedSize).toBeLessThan(3_000_000);
   });
 
   it('can be imported', async () => {
