@@ -27,6 +27,8 @@ const MS_PER_STEP = 20;
 
 // What must have been seen in a run of the usual length, beside every action and every way of every gate.
 const USUAL_STEPS = 100_000;
+// Not 'closed ejected', of which some runs have none: what is put out has mostly lost its sockets before. See
+// test/unit/pool/endpoints.test.ts.
 const OUTCOMES = [
   'acquire: ok',
   'acquire: aborted',
@@ -82,7 +84,6 @@ const OUTCOMES = [
   'closed detached',
   'closed shutdown',
   'closed removed',
-  'closed ejected',
   'closed rebalanced',
   'closed network',
   'ejected',
