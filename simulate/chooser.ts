@@ -7,7 +7,7 @@ import type { Line } from './line.ts';
 /** What a client needs of a balancer. */
 export type Chooser = Pick<
   Balancer<Line>,
-  'add' | 'failed' | 'forgo' | 'leave' | 'opened' | 'pick' | 'remove' | 'succeeded'
+  'add' | 'failed' | 'forgo' | 'opened' | 'pick' | 'remove' | 'succeeded'
 >;
 
 /** A policy, or none. */
@@ -30,12 +30,8 @@ class Chance implements Chooser {
     this.#lines.push(line);
   }
 
-  leave(line: Line): void {
-    this.#lines = this.#lines.filter((one) => one !== line);
-  }
-
   remove(line: Line): void {
-    this.leave(line);
+    this.#lines = this.#lines.filter((one) => one !== line);
   }
 
   pick(_now: number, wish?: Wish<Line>): Line | undefined {

@@ -128,7 +128,7 @@ export class World {
 
   /** It leaves the address list and finishes what it has. */
   retire(server: Server): void {
-    for (const { client, line } of this.linesTo(server)) client.chooser.leave(line, this.agenda.now);
+    for (const { client, line } of this.linesTo(server)) client.chooser.remove(line, this.agenda.now);
   }
 
   /** A new one is on the address list of everybody, at once. */

@@ -23,7 +23,7 @@ export interface MemberRow {
   readonly tier: number;
   readonly zone: string | undefined;
   readonly weight: number;
-  readonly state: HealthName | 'leaving';
+  readonly state: HealthName;
   /** Of all picks, while nothing changes: 0 to 1. */
   readonly share: number;
   readonly inFlight: number;
@@ -54,7 +54,7 @@ export class Balancer<M extends Member> {
 
   // ---- who there is --------------------------------------------------------------------------------------
 
-  /** All of them, those that are leaving included. */
+  /** All of them. */
   get members(): Iterable<M> {
     return this.#field.members;
   }
@@ -64,7 +64,7 @@ export class Balancer<M extends Member> {
     return this.#options.policy === 'consistent-hash';
   }
 
-  /** How many there are, those that are leaving included. */
+  /** How many there are. */
   get size(): number {
     return this.#field.members.size;
   }
@@ -78,7 +78,6 @@ export class Balancer<M extends Member> {
     const { random, slowStartMs } = this.#options;
     const isLate = slowStartMs > 0 && present.some(({ joinedAt }) => now - joinedAt >= slowStartMs);
     if (isLate && member.record.state.name === 'healthy') member.record.move({ name: 'warming', since: now });
-    member.isLeaving = false;
     member.lot = random();
     // Or every process would begin its rounds with the same one.
     member.credit = member.lot * member.weight;
@@ -89,18 +88,6 @@ export class Balancer<M extends Member> {
   /** It is gone. */
   remove(member: M, now: number): void {
     if (this.#field.members.delete(member)) this.#field.recount(now);
-  }
-
-  /** It left the address list: it is not picked any more, and still counted as a member. */
-  leave(member: M, now: number): void {
-    member.isLeaving = true;
-    this.#field.recount(now);
-  }
-
-  /** It is back on the address list before it was removed. */
-  rejoin(member: M, now: number): void {
-    member.isLeaving = false;
-    this.#field.recount(now);
   }
 
   /** It has another weight, tier or zone from now on. What is left out stays. */
@@ -126,9 +113,9 @@ export class Balancer<M extends Member> {
     return this.#field.due.length === 0 ? picked : (this.#probe(now, wish, picked) ?? picked);
   }
 
-  /** Whether it is picked at all: neither out nor leaving. */
+  /** Whether it is picked at all. */
   isUsable(member: M, now: number): boolean {
-    if (member.isLeaving || !this.#field.members.has(member)) return false;
+    if (!this.#field.members.has(member)) return false;
     return member === this.#field.only || member.record.isIn || this.isPanicking(now);
   }
 
@@ -158,7 +145,7 @@ export class Balancer<M extends Member> {
    */
   failed(member: M, kind: OutcomeKind, now: number, startedAt: number = now): void {
     const { members, outliers } = this.#field;
-    if (members.has(member) && !member.isLeaving) outliers.failed(member, kind, now, startedAt);
+    if (members.has(member)) outliers.failed(member, kind, now, startedAt);
   }
 
   /** A dial succeeded. */
@@ -183,22 +170,22 @@ export class Balancer<M extends Member> {
     this.#field.changed();
   }
 
-  /** How each of them fares. */
-  rows(now: number): MemberRow[] {
-    const shares = this.#field.shares(now);
-    return [...this.#field.members].map((member) => ({
-      name: member.name,
-      tier: member.tier,
-      zone: member.zone,
-      weight: member.weight,
-      state: member.isLeaving ? 'leaving' : member.record.state.name,
-      share: shares.get(member) ?? 0,
-      inFlight: member.inFlight,
-      latencyMs: member.latency.ms === 0 ? undefined : member.latency.ms,
-      ejections: member.record.ejections,
-      failuresInRow: member.record.failuresInRow,
-      isFailing: member.record.isFailing,
-    }));
+  /** How one of them fares. */
+  row(member: M, now: number): MemberRow {
+    const { inFlight, latency, name, record, tier, weight, zone } = member;
+    return {
+      name,
+      tier,
+      zone,
+      weight,
+      state: record.state.name,
+      share: this.share(member, now),
+      inFlight,
+      latencyMs: latency.ms === 0 ? undefined : latency.ms,
+      ejections: record.ejections,
+      failuresInRow: record.failuresInRow,
+      isFailing: record.isFailing,
+    };
   }
 
   // ---- picking -------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ const WARMING_STEPS = 30;
 /** See the file's comment. All times are in ms of one clock. */
 export class Field<M extends Member> {
   readonly outliers: Outliers<M>;
-  /** All of them, those that are leaving included. */
+  /** All of them. */
   readonly members: Set<M> = new Set();
   readonly #options: FieldOptions<M>;
   #present: M[] = [];
@@ -102,7 +102,7 @@ export class Field<M extends Member> {
 
   /** After each change of who there is: too many may be out now, since others have gone. */
   recount(now: number): void {
-    this.#present = [...this.members].filter(({ isLeaving }) => !isLeaving);
+    this.#present = [...this.members];
     this.#only = this.#present.length === 1 ? this.#present[0] : undefined;
     this.changed();
     const tiers = tiersOf(this.#present);

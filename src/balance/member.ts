@@ -39,8 +39,6 @@ export class Member {
   tier: number;
   /** Changed by `Balancer.change`. */
   zone: string | undefined;
-  /** It left the address list: never picked, what runs there may finish. Changed by `Balancer.leave` and `rejoin`. */
-  isLeaving = false;
   /** How it is, and what led to that. */
   readonly record: HealthRecord = new HealthRecord();
   /** Its weight, or less of it while it warms up. */

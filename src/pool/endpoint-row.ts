@@ -1,6 +1,7 @@
 /**
  * One line about one endpoint of the pool, as `pool.endpoints()` lists them.
  */
+import type { MemberRow } from '../balance/balancer.ts';
 import type { HealthName } from '../balance/health.ts';
 import type { PulsepoolError } from '../errors.ts';
 import type { PoolMember } from './pool-member.ts';
@@ -48,25 +49,40 @@ export function endpointRows<In, Out>(state: PoolState<In, Out>, now: number): r
 
 function rowOf<In, Out>(member: PoolMember<In, Out>, state: PoolState<In, Out>, now: number): EndpointRow {
   const { balancer } = state.members;
-  const { backoff, dialing, latency, name: endpoint, open, record, tier, weight, zone } = member;
+  const { backoff, dialing, open, record } = member;
+  const {
+    name: endpoint,
+    isFailing: _,
+    ...row
+  } = balancer === undefined ? aloneRow(member, state) : balancer.row(member, now);
   return Object.freeze({
     endpoint,
-    state: record.isIn && isFailing(member) ? 'failing' : record.state.name,
-    tier,
-    zone,
-    weight,
-    share: balancer === undefined ? 1 : balancer.share(member, now),
+    ...row,
+    state: record.isIn && isFailing(member) ? 'failing' : row.state,
     open,
     idle: balancer === undefined ? state.shelf.size : member.resting.length,
     dialing,
-    // With one endpoint nothing is counted for it apart.
-    inFlight: balancer === undefined ? state.tally.count('leased') : member.inFlight,
-    latencyMs: latency.ms === 0 ? undefined : latency.ms,
-    ejections: record.ejections,
-    failuresInRow: balancer === undefined ? backoff.failures : record.failuresInRow,
     lastError: backoff.lastError,
     backoffMs: backoff.waitMs(now),
   });
+}
+
+/** Of the only one: nothing is counted for it apart. */
+function aloneRow<In, Out>(member: PoolMember<In, Out>, { tally }: PoolState<In, Out>): MemberRow {
+  const { backoff, name, record, tier, weight, zone } = member;
+  return {
+    name,
+    tier,
+    zone,
+    weight,
+    state: record.state.name,
+    share: 1,
+    inFlight: tally.count('leased'),
+    latencyMs: undefined,
+    ejections: 0,
+    failuresInRow: backoff.failures,
+    isFailing: false,
+  };
 }
 
 /** Whether the newest thing known about it is a failure. */

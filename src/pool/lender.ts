@@ -13,6 +13,7 @@ import type { Announcer } from './announcer.ts';
 import type { Holders } from './holders.ts';
 import type { HookName, Hooks } from './hooks.ts';
 import { Lease, type LeaseHome } from './lease.ts';
+import { Matching } from './matching.ts';
 import type { Members, Wish } from './members.ts';
 import type { Pinger } from './pinger.ts';
 import type { PoolMember } from './pool-member.ts';
@@ -79,6 +80,8 @@ interface NewcomerWish<In, Out> {
 export class Lender<In, Out> implements LeaseHome<In, Out> {
   /** Whether there are several endpoints to choose from, which go by how long replies take. */
   readonly isTimed: boolean;
+  /** Who may have which socket, where not every one does for all. */
+  readonly matching: Matching<In, Out>;
   readonly #owner: LenderOwner<In, Out>;
   readonly #parts: LenderParts<In, Out>;
   // Kept at hand for the warm path.
@@ -107,6 +110,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     this.#members = parts.state.members;
     this.isTimed = parts.state.members.balancer !== undefined;
     this.#waiters = parts.waiters;
+    this.matching = new Matching(parts.state, parts.waiters);
     this.#hooks = parts.hooks;
     this.#pinger = parts.pinger;
     this.#announcer = parts.announcer;
@@ -191,7 +195,7 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
   ): Promise<Lease<In, Out>> {
     return wish === undefined || !this.isTimed
       ? this.#waiters.wait(options, trace)
-      : this.#waiters.wait(options, trace, wish, this.#members.targetOf(wish));
+      : this.#waiters.wait(options, trace, wish, this.matching.pinOf(wish));
   }
 
   /** A lease on a socket that is open and at rest, without waiting for anybody or for a dial. */
@@ -277,64 +281,21 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     const { phase, shelf } = this.#state;
     if (phase === 'suspended') return;
     while (this.#waiters.pinned > 0 || this.#waiters.size > this.#borrowChecks) {
-      const slot = this.#waiters.wishing === 0 ? this.#top() : this.#match();
+      const slot =
+        this.#waiters.wishing === 0
+          ? this.#top()
+          : this.matching.next(this.#borrowChecks, (wish) => this.#top(wish));
       if (slot === undefined || slot.state.name !== 'idle') break;
       shelf.remove(slot);
       this.#handOver(slot, slot.state.connection);
     }
     if (phase === 'draining') this.#drain();
     else {
-      if (this.#waiters.pinned > 0) this.#makeRoom();
+      const spare = this.#waiters.pinned > 0 ? this.matching.spare : undefined;
+      if (spare !== undefined) this.#owner.end(spare, 'rebalanced');
       this.#owner.grow();
     }
     if (this.#waiters.size > 0 && this.#pinger.firstPings > 0) this.#armPatience();
-  }
-
-  /** One at rest that would do for somebody for whom none is being checked, where not every socket does for all. */
-  #match(): Slot<In, Out> | undefined {
-    const { shelf } = this.#state;
-    const waiters = this.#waiters;
-    if (shelf.size === 0) return undefined;
-    const hopes = waiters.pinned === 0 ? 0 : this.#members.hopes(false);
-    if (waiters.size - waiters.pinned > this.#borrowChecks - hopes) {
-      for (const { pin, wish } of waiters.inOrder()) {
-        if (pin === undefined) return this.#state.isDraining ? shelf.top : this.#top(wish);
-      }
-    }
-    for (const { checked, pinned, resting } of this.#members.list) {
-      if (pinned > checked && resting.length > 0) return resting.at(-1);
-    }
-    return undefined;
-  }
-
-  /** Somebody waits for a socket to an endpoint for which there is no place: one at rest that leads elsewhere gives up its own. */
-  #makeRoom(): void {
-    for (let slot = this.#state.shelf.bottom; slot !== undefined; slot = slot.above) {
-      if (!this.#isWantedElsewhere(slot)) continue;
-      this.#owner.end(slot, 'rebalanced');
-      return;
-    }
-  }
-
-  /**
-   * The one whose turn it is waits for an endpoint to which nothing leads, and there is no place: whoever waits for this
-   * socket has to wait a little longer. Else callers with a busy key would keep out those with another one for ever.
-   */
-  #isOwed({ member, uses }: Slot<In, Out>): boolean {
-    // What has just been opened serves whom it was opened for.
-    if (this.#waiters.pinned === 0 || uses === 0) return false;
-    const pin = this.#waiters.head?.pin;
-    const { sizes, tally } = this.#state;
-    if (pin === undefined || pin === member || tally.total < sizes.max) return false;
-    if (tally.count('closing') + tally.count('dialing') > 0) return false;
-    const target = this.#members.list.find((one) => one === pin);
-    return target !== undefined && target.open === 0;
-  }
-
-  #isWantedElsewhere({ member }: Slot<In, Out>): boolean {
-    const { sizes, tally } = this.#state;
-    if (tally.total < sizes.max || (member !== undefined && member.pinned > 0)) return false;
-    return tally.count('closing') + tally.count('dialing') < this.#members.unmet;
   }
 
   /** While draining, waiters are served by what is still open. When nothing is, they are told. */
@@ -494,14 +455,9 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
     else this.#parts.refusals.fail(waiter, losses.error);
   }
 
-  /** Where alone such a caller may be served. While draining, nothing is opened any more: whatever there is must do. */
-  pinOf(wish: Wish<In, Out>): PoolMember<In, Out> | undefined {
-    return this.#state.isDraining ? undefined : this.#members.targetOf(wish);
-  }
-
   /** While it was apart, the endpoint that it had to wait for may have begun to fail, or left. */
   #requeue(waiter: Waiter<Lease<In, Out>, Wish<In, Out>>): void {
-    if (waiter.wish !== undefined) waiter.pin = this.pinOf(waiter.wish);
+    if (waiter.wish !== undefined) waiter.pin = this.matching.pinOf(waiter.wish);
     this.#waiters.requeue(waiter);
   }
 
@@ -641,15 +597,17 @@ export class Lender<In, Out> implements LeaseHome<In, Out> {
         return;
       }
     }
+    const isPinned = this.#waiters.pinned > 0;
     if (slot.staleBy !== undefined && !slot.mustGo) this.#owner.onStale(slot);
     if (slot.mustGo) {
       this.#owner.end(slot, slot.staleBy ?? 'lifetime');
       // A caller may have hoped for it while others rest.
       if (this.#waiters.size > 0) this.serve();
     } else if (tally.open > sizes.max) this.#owner.end(slot, 'surplus');
-    else if (phase === 'serving' && this.#isOwed(slot)) this.#owner.end(slot, 'rebalanced');
+    else if (isPinned && phase === 'serving' && this.matching.isOwed(slot))
+      this.#owner.end(slot, 'rebalanced');
     else if (this.#isAwaited(slot) && phase !== 'suspended') this.#handOver(slot, connection);
-    else if (this.#waiters.pinned > 0 && this.#isWantedElsewhere(slot)) this.#owner.end(slot, 'rebalanced');
+    else if (isPinned && this.matching.isWantedElsewhere(slot)) this.#owner.end(slot, 'rebalanced');
     else if (phase === 'draining') this.#owner.end(slot, 'shutdown');
     else if (shelf.size >= sizes.maxIdle) this.#owner.end(slot, 'surplus');
     // What is to be replaced is lent last, and so is what was pinged: it has rested for longer than those that were not.

@@ -516,7 +516,7 @@ export class Roster<In, Out> implements SlotKeeper<In, Out> {
 
   /** Whoever waits for one endpoint may have to wait for another one by now. */
   #repin(): void {
-    this.waiters.repin((wish) => this.lender.pinOf(wish));
+    this.waiters.repin((wish) => this.lender.matching.pinOf(wish));
   }
 
   #onOpened(slot: Slot<In, Out>, connection: Connection<In, Out>, dialMs: number): void {

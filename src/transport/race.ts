@@ -21,11 +21,6 @@ export interface RaceParts<A, T> {
   /** Ends the race at once, with `signal.reason`. */
   readonly signal: AbortSignal;
   /**
-   * How long an attempt runs alone before the next one joins it, in ms; taken as 100 at least and 2,000 at most.
-   * Default: 250. All three from RFC 8305, section 8.
-   */
-  readonly staggerMs?: number | undefined;
-  /**
    * From this moment of the clock on no attempt but the first is started. Those that run should end by then, each by
    * itself. Default: never.
    */
@@ -45,9 +40,8 @@ export interface RaceResult<A, T> {
   readonly target: A;
 }
 
+// How long an attempt runs alone before the next one joins it: RFC 8305, section 8.
 const STAGGER_MS = 250;
-const SHORTEST_STAGGER_MS = 100;
-const LONGEST_STAGGER_MS = 2_000;
 
 /**
  * Runs `attempt` for the first of `targets`, and for each next one as soon as one has failed or the stagger has passed.
@@ -91,7 +85,6 @@ class Race<A extends RaceTarget, T> {
   readonly #parts: RaceParts<A, T>;
   readonly #resolve: (result: RaceResult<A, T>) => void;
   readonly #reject: (reason: unknown) => void;
-  readonly #staggerMs: number;
   // In the order of their starts.
   readonly #running: Set<Runner<A>> = new Set();
   readonly #failures: RaceFailure[] = [];
@@ -112,8 +105,6 @@ class Race<A extends RaceTarget, T> {
     this.#parts = parts;
     this.#resolve = resolve;
     this.#reject = reject;
-    const asked = parts.staggerMs ?? STAGGER_MS;
-    this.#staggerMs = Math.min(LONGEST_STAGGER_MS, Math.max(SHORTEST_STAGGER_MS, asked));
     this.#stopListening = onAbort(parts.signal, () => {
       const { reason } = parts.signal;
       this.#end(reason);
@@ -152,7 +143,7 @@ class Race<A extends RaceTarget, T> {
   #armStagger(): void {
     const { clock } = this.#parts;
     const started = this.#started;
-    this.#stagger = clock.after(this.#staggerMs, () => {
+    this.#stagger = clock.after(STAGGER_MS, () => {
       // Timers run before the poll phase: the answer may be in the kernel already.
       clock.turn(() => {
         if (!this.#isOver && this.#started === started) this.#startNext();

@@ -53,7 +53,8 @@ export class Crew {
 
   /** How it is. */
   state(name: string): string {
-    return this.balancer.rows(this.now).find((row) => row.name === name)?.state ?? 'gone';
+    const member = this.get(name);
+    return [...this.balancer.members].includes(member) ? this.balancer.row(member, this.now).state : 'gone';
   }
 
   pass(ms: number): this {

@@ -65,22 +65,22 @@ describe.each(BALANCE_POLICIES)('with %s', (policy) => {
     expect(crew.tally(100, { avoid, accept: is('a') })).toEqual({ a: 100 });
   });
 
-  it('one that is leaving is not picked, and is when it comes back', () => {
+  it('one that is removed is not picked, and is when it comes back', () => {
     const crew = crewOf('a b c');
-    crew.balancer.leave(crew.get('b'), crew.now);
+    crew.balancer.remove(crew.get('b'), crew.now);
     expect(crew.picked()).toBe('a c');
-    expect(crew.state('b')).toBe('leaving');
+    expect(crew.state('b')).toBe('gone');
     expect(crew.balancer.isUsable(crew.get('b'), crew.now)).toBe(false);
-    expect(crew.balancer.size).toBe(3);
-    crew.balancer.rejoin(crew.get('b'), crew.now);
+    expect(crew.balancer.size).toBe(2);
+    crew.balancer.add(crew.get('b'), crew.now);
     expect(crew.picked()).toBe('a b c');
   });
 
-  it('the last one that is not leaving is picked, and nobody when all are', () => {
+  it('the last one is picked, and nobody when all are gone', () => {
     const crew = crewOf('a b');
-    crew.balancer.leave(crew.get('a'), crew.now);
+    crew.balancer.remove(crew.get('a'), crew.now);
     expect(crew.pick()).toBe('b');
-    crew.balancer.leave(crew.get('b'), crew.now);
+    crew.balancer.remove(crew.get('b'), crew.now);
     expect(crew.pick()).toBeUndefined();
   });
 

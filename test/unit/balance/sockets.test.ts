@@ -32,9 +32,9 @@ describe('how many sockets each endpoint should have', () => {
     }
   });
 
-  it('none for those that are out, stand by or leave', () => {
+  it('none for those that are out, stand by or have left', () => {
     const crew = new Crew().join('a b c d').join('x', { tier: 1 }).fail('a');
-    crew.balancer.leave(crew.get('b'), crew.now);
+    crew.balancer.remove(crew.get('b'), crew.now);
     expect(sockets(crew, 4)).toEqual({ c: 2, d: 2 });
     expect(crew.balancer.share(crew.get('x'), crew.now)).toBe(0);
   });
@@ -74,9 +74,9 @@ describe('what is told of the endpoints', () => {
       .join('d', { tier: 1 });
     crew.get('a').lent();
     crew.serve('a', 1, 12).fail('b', 2).fail('c');
-    crew.balancer.leave(crew.get('d'), crew.now);
     const common = { ejections: 0, failuresInRow: 0, inFlight: 0, isFailing: false, latencyMs: undefined };
-    expect(crew.balancer.rows(crew.now)).toEqual([
+    const rows = [...crew.balancer.members].map((member) => crew.balancer.row(member, crew.now));
+    expect(rows).toEqual([
       {
         ...common,
         name: 'a',
@@ -99,7 +99,7 @@ describe('what is told of the endpoints', () => {
         failuresInRow: 2,
       },
       { ...common, name: 'c', tier: 0, zone: undefined, weight: 1, state: 'ejected', share: 0, ejections: 1 },
-      { ...common, name: 'd', tier: 1, zone: undefined, weight: 1, state: 'leaving', share: 0 },
+      { ...common, name: 'd', tier: 1, zone: undefined, weight: 1, state: 'healthy', share: 0 },
     ]);
   });
 });

@@ -214,13 +214,6 @@ describe('slow start', () => {
     expect(share(crew, 'b')).toBe(0.5);
   });
 
-  it('one that leaves and comes again as it was is not new', () => {
-    const crew = new Crew().join('a b').pass(60_000);
-    crew.balancer.leave(crew.get('b'), crew.now);
-    crew.balancer.rejoin(crew.get('b'), crew.now);
-    expect(share(crew, 'b')).toBe(0.5);
-  });
-
   it('one that was removed and comes again is new', () => {
     const crew = new Crew().join('a b').pass(60_000);
     crew.balancer.remove(crew.get('b'), crew.now);

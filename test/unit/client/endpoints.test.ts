@@ -2,26 +2,11 @@ import { describe, expect, it } from 'vitest';
 import type { ClientMode } from '../../../src/client-options.ts';
 import { bodyOf, told, warmUp, watchQuestions } from '../../support/client-steps.ts';
 import { type ClientWorld, MODES, type Options, SHARED, setUpClient } from '../../support/client-world.ts';
-import { FakeNet } from '../../support/fake-net.ts';
 import { Feed } from '../../support/feed.ts';
 import { type Outcome, watch } from '../../support/pool-world.ts';
+import { A, B, C, netOf, THREE } from '../../support/three-endpoints.ts';
 
-const A = '10.0.0.1';
-const B = '10.0.0.2';
-const C = '10.0.0.3';
 const ALL = [A, B, C];
-const THREE = ALL.map((address) => `${address}:1`);
-
-/** A network whose chance is not always the same. */
-function netOf(seed = 1): FakeNet {
-  const net = new FakeNet();
-  let state = seed;
-  net.random = () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
-  };
-  return net;
-}
 
 function setUpThree(mode: ClientMode, options: Options = {}, isEchoing = true, net = netOf()): ClientWorld {
   return setUpClient(mode, { endpoints: THREE, max: 30, ...options }, { isEchoing, net });

@@ -6,40 +6,12 @@ import { lines } from '../../../src/transport/lines.ts';
 import { FakeNet, fakeLookup } from '../../support/fake-net.ts';
 import { Feed } from '../../support/feed.ts';
 import { type Options, type Outcome, setUp, take, type World, watch } from '../../support/pool-world.ts';
-
-const A = '10.0.0.1';
-const B = '10.0.0.2';
-const C = '10.0.0.3';
-const THREE = [`${A}:1`, `${B}:1`, `${C}:1`];
-
-/** A network whose chance is not always the same. */
-function netOf(seed = 1): FakeNet {
-  const net = new FakeNet();
-  let state = seed;
-  net.random = () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
-  };
-  return net;
-}
-
-function setUpThree(options: Options = {}, net: FakeNet = netOf()): World {
-  return setUp({ endpoints: THREE, max: 9, ...options }, net);
-}
+import { A, B, C, netOf, serverOf, setUpThree, THREE } from '../../support/three-endpoints.ts';
 
 const KEYED: Options = { balance: 'consistent-hash' };
 
 function addressOf({ value }: Outcome<Lease<string, string>>, { pool }: World): string {
   return pool.sockets().find(({ connectionId }) => connectionId === value?.connectionId)?.address ?? '';
-}
-
-async function serverOf(world: World, key: string): Promise<string> {
-  const lease = watch(world.pool.acquire({ key }));
-  await world.pass(10);
-  const at = addressOf(lease, world);
-  lease.value?.release();
-  await world.now();
-  return at;
 }
 
 /** How many sockets are in which state, and where those lead that are closing. */

@@ -3,40 +3,12 @@
  * there.
  */
 import { describe, expect, it } from 'vitest';
-import { FakeNet } from '../../support/fake-net.ts';
-import { type Options, setUp, take, type World, watch } from '../../support/pool-world.ts';
+import { type Options, take, type World } from '../../support/pool-world.ts';
+import { A, serverOf, setUpThree as setUpPool, spread } from '../../support/three-endpoints.ts';
 
-const A = '10.0.0.1';
-const B = '10.0.0.2';
-const C = '10.0.0.3';
-const THREE = [`${A}:1`, `${B}:1`, `${C}:1`];
 const RETRY = { retries: 3, baseMs: 10, capMs: 500 };
 
-function setUpThree(options: Options): World {
-  const net = new FakeNet();
-  let state = 1;
-  net.random = () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
-  };
-  return setUp({ endpoints: THREE, retry: RETRY, ...options }, net);
-}
-
-function spread({ net }: World): Record<string, number> {
-  const found: Record<string, number> = {};
-  for (const { address } of net.openPeers) found[address] = (found[address] ?? 0) + 1;
-  return found;
-}
-
-async function serverOf(world: World, key: string | undefined): Promise<string> {
-  const lease = watch(world.pool.acquire({ key }));
-  await world.pass(10);
-  const id = lease.value?.connectionId;
-  const at = world.pool.sockets().find(({ connectionId }) => connectionId === id)?.address ?? '';
-  lease.value?.release();
-  await world.now();
-  return at;
-}
+const setUpThree = (options: Options): World => setUpPool({ retry: RETRY, ...options });
 
 /** It goes down; nobody notices more than that it can't be dialed. */
 async function lose(world: World, address: string): Promise<void> {

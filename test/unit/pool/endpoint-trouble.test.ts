@@ -4,32 +4,13 @@
  */
 import { describe, expect, it } from 'vitest';
 import { setUpClient } from '../../support/client-world.ts';
-import { FakeNet, fakeLookup } from '../../support/fake-net.ts';
+import { fakeLookup } from '../../support/fake-net.ts';
 import { Feed } from '../../support/feed.ts';
 import { setUp, take, type World, watch } from '../../support/pool-world.ts';
+import { A, B, C, netOf, serverOf, spread, THREE } from '../../support/three-endpoints.ts';
 
-const A = '10.0.0.1';
-const B = '10.0.0.2';
-const C = '10.0.0.3';
 const V6 = '2001:db8::1';
-const THREE = [`${A}:1`, `${B}:1`, `${C}:1`];
 const ORDERS = { host: 'orders', port: 1 };
-
-function netOf(): FakeNet {
-  const net = new FakeNet();
-  let state = 1;
-  net.random = () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
-  };
-  return net;
-}
-
-function spread({ net }: World): Record<string, number> {
-  const found: Record<string, number> = {};
-  for (const { address } of net.openPeers) found[address] = (found[address] ?? 0) + 1;
-  return found;
-}
 
 /** Two callers at a time, for so many times 100 ms. */
 async function beBusy(world: World, times: number): Promise<void> {
@@ -39,16 +20,6 @@ async function beBusy(world: World, times: number): Promise<void> {
     for (const { value } of asked) value?.release();
     await world.clock.advance(50);
   }
-}
-
-async function serverOf(world: World, key: string): Promise<string> {
-  const lease = watch(world.pool.acquire({ key }));
-  await world.pass(10);
-  const id = lease.value?.connectionId;
-  const at = world.pool.sockets().find(({ connectionId }) => connectionId === id)?.address ?? '';
-  lease.value?.release();
-  await world.now();
-  return at;
 }
 
 describe('a name of two families', () => {
